@@ -1,0 +1,1 @@
+"""What every kind of agent says and is told: heartbeats, hellos, goodbyes, granted intervals."""

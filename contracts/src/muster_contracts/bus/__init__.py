@@ -1,0 +1,1 @@
+"""What the bus itself has to tell: messages nobody could read."""

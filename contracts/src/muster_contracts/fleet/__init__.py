@@ -1,0 +1,1 @@
+"""What the registry knows: who is in the fleet, and since when."""

@@ -1,0 +1,1 @@
+"""Muster on NATS: connect, say, ask, hear, and lose nothing."""

@@ -1,0 +1,1 @@
+"""The SDK for controllers and consumers, and the muster command."""

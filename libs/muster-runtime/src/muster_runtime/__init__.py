@@ -1,0 +1,1 @@
+"""What every Muster process shares: settings, logs, tasks, signals, health."""

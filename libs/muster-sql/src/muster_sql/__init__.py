@@ -1,0 +1,1 @@
+"""SQL for Muster services: engine, migrations, batches, outbox."""

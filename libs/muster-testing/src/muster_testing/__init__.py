@@ -1,0 +1,1 @@
+"""The Stage in memory, real servers, and a fleet simulator."""

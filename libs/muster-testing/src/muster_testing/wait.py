@@ -1,0 +1,25 @@
+"""Waiting for something to become true, instead of sleeping and hoping."""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def until(condition: Callable[[], T | Awaitable[T]], seconds: float = 10.0, every: float = 0.01) -> T:
+    """Poll ``condition`` until it is truthy and return what it gave.
+
+    Raises:
+        TimeoutError: it was not within ``seconds``.
+    """
+    deadline = asyncio.get_running_loop().time() + seconds
+    while True:
+        outcome = condition()
+        value: T = await outcome if inspect.isawaitable(outcome) else outcome
+        if value:
+            return value
+        if asyncio.get_running_loop().time() > deadline:
+            raise TimeoutError(f"cannot wait longer than {seconds} s for {inspect.getsource(condition).strip()}")
+        await asyncio.sleep(every)

@@ -1,0 +1,1 @@
+"""Who is in the fleet: identity, presence, connection history, labels and groups."""

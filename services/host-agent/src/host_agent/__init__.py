@@ -1,0 +1,1 @@
+"""One machine: its vitals, its packages, its checks, its logs."""
