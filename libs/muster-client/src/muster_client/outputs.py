@@ -10,7 +10,16 @@ from typing import Any
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
 from muster_contracts.bus.v1 import DeadReason
-from muster_contracts.fleet.v1 import AgentDetail, AgentEvent, AgentRow, Connection, Group, PresenceChanged, Summary
+from muster_contracts.fleet.v1 import (
+    AgentDetail,
+    AgentEvent,
+    AgentRow,
+    Connection,
+    Group,
+    Presence,
+    Reason,
+    Summary,
+)
 from muster_contracts.host.v1 import Vitals
 from muster_contracts.message import Delivery
 
@@ -41,6 +50,19 @@ class AgentShown(AgentDetail):
     vitals: Vitals | None = Field(default=None, description="Null unless the agent answered at once.")
 
 
+class PresenceLine(Output):
+    """One line of ``muster agents watch``: news of one agent, or of one site."""
+
+    at: AwareDatetime
+    event: str = Field(description="The fact's name, for example presence-changed or partition-suspected.")
+    agent_id: str | None = Field(default=None, description="Null where the news is of a whole site.")
+    was: Presence | None = None
+    now: Presence | None = None
+    reason: Reason | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    text: str = Field(description="The news for people.")
+
+
 class Verdict(StrEnum):
     """Whether a message on the bus is one of the catalogue."""
 
@@ -56,7 +78,7 @@ class Verdict(StrEnum):
 class WatchedMessage(Output):
     """One line of ``muster watch``: one message as it went by."""
 
-    received_at: AwareDatetime = Field(description="By the clock of this machine; by the broker's for replayed ones.")
+    received_at: AwareDatetime = Field(description="By this machine's clock; by the broker's if replayed.")
     subject: str
     contract: str | None = Field(default=None, description="For example agent.v1.Heartbeat; null if unknown.")
     verdict: Verdict
@@ -96,7 +118,7 @@ OUTPUTS: dict[str, TypeAdapter[Any]] = {
     "agents-show": TypeAdapter(AgentShown),
     "agents-history": TypeAdapter(list[AgentEvent]),
     "agents-connections": TypeAdapter(list[Connection]),
-    "agents-watch": TypeAdapter(PresenceChanged),
+    "agents-watch": TypeAdapter(PresenceLine),
     "agents-vitals": TypeAdapter(Vitals),
     "agents-label": TypeAdapter(AgentDetail),
     "agents-expect": TypeAdapter(AgentDetail),
