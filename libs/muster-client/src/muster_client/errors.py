@@ -1,0 +1,23 @@
+"""What can go wrong between a program and the fleet; every text is one sentence for a person."""
+
+from muster_bus.errors import MusterError
+
+
+class ClientError(MusterError):
+    """The base of what this package raises."""
+
+
+class NoFleet(ClientError):  # noqa: N818  (named for what is the case, as those of muster_bus)
+    """Cannot reach a fleet: none is set up where it was looked for."""
+
+
+class Silent(ClientError):  # noqa: N818
+    """Cannot get an answer: the service that should give it does not."""
+
+
+class NotFound(ClientError):  # noqa: N818
+    """Cannot find what was asked for."""
+
+
+class Usage(ClientError):  # noqa: N818
+    """Cannot understand what was asked for."""
