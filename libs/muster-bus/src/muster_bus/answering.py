@@ -1,0 +1,83 @@
+"""Answering one question: whatever happens, the asker gets an answer or a problem."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from pydantic import BaseModel
+
+from muster_bus.deadletters import DeadLetters
+from muster_bus.errors import AskError, Reject, Retry
+from muster_bus.metrics import Counters
+from muster_bus.reading import CONTRACT_HEADER, PROBLEM_HEADER, NotOurs, Reader, Unreadable
+from muster_contracts.message import Ask, Problem
+
+log = logging.getLogger("muster.bus")
+
+ANSWERS_AT_ONCE = 64
+
+Q = TypeVar("Q", bound=Ask[Any])
+
+
+async def answer_to(
+    subject: str,
+    payload: bytes,
+    contract_name: str | None,
+    reader: Reader[Q],
+    handler: Callable[[Q], Awaitable[BaseModel]],
+) -> BaseModel:
+    """The handler's answer, or the problem that stands in its place; never raises but for cancellation."""
+    name = reader.contract.contract()
+    try:
+        return await handler(reader.read(subject, payload, contract_name))
+    except AskError as error:
+        return error.problem
+    except (Unreadable, NotOurs) as error:
+        return Problem(code="invalid", text=f"cannot read the question {name}: {error}")
+    except Reject as error:
+        return Problem(code="invalid", text=str(error))
+    except Retry as error:
+        return Problem(code="unavailable", text=str(error))
+    except Exception:
+        log.exception("the handler of %s failed", name)
+        return Problem(code="internal", text=f"cannot answer {name}: the service failed; its log says why")
+
+
+class Answering(Generic[Q]):
+    """Takes questions of one contract to its handler and sends back what it says."""
+
+    def __init__(
+        self,
+        contract: type[Q],
+        handler: Callable[[Q], Awaitable[BaseModel]],
+        client: Client,
+        dead_letters: DeadLetters,
+        counters: Counters,
+    ) -> None:
+        self._reader = Reader.of(contract)
+        self._handler = handler
+        self._client = client
+        self._dead_letters = dead_letters
+        self._counters = counters
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def take(self, raw: Msg) -> None:
+        """Begin to answer one question; at the limit, the next ones wait their turn."""
+        while len(self._running) >= ANSWERS_AT_ONCE:
+            await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+        task = asyncio.create_task(self._answer(raw))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _answer(self, raw: Msg) -> None:
+        contract_name = (raw.headers or {}).get(CONTRACT_HEADER)
+        answer = await answer_to(raw.subject, raw.data, contract_name, self._reader, self._handler)
+        self._counters.add("answered", self._reader.contract.contract())
+        headers = {PROBLEM_HEADER: answer.code} if isinstance(answer, Problem) else None
+        if headers:
+            self._counters.add("answered_with_problem", self._reader.contract.contract())
+        if raw.reply:
+            await self._client.publish(raw.reply, answer.model_dump_json().encode(), headers=headers)

@@ -1,0 +1,373 @@
+"""The bus as its users see it: say facts and orders, ask and answer, hear; nothing durable is lost.
+
+``say`` travels by the message's delivery class: live messages leave at once or not at all, durable ones go
+through the spool and the courier. Subscriptions made before the broker is there begin when it is.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Self, TypeVar
+
+from nats import errors as nats_errors
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from pydantic import BaseModel
+
+from muster_bus import courier as couriers
+from muster_bus.answering import Answering
+from muster_bus.batches import Batches
+from muster_bus.courier import Courier, NotStored
+from muster_bus.deadletters import DeadLetters
+from muster_bus.errors import AskFailed, CannotConnect, NoAnswer, NobodyAnswers, NotPermitted, TooLarge
+from muster_bus.hearing import Hearing
+from muster_bus.link import Link
+from muster_bus.metrics import Counters
+from muster_bus.permissions import wildcard
+from muster_bus.reading import CONTRACT_HEADER, MESSAGE_ID_HEADER, PROBLEM_HEADER, Unreadable, parse
+from muster_bus.settings import BusSettings
+from muster_bus.spool import Letter, Spool
+from muster_bus.streams import SERVICES
+from muster_contracts.message import Ask, Delivery, DurableFact, LiveFact, Message, Order, Problem, Subject
+
+log = logging.getLogger("muster.bus")
+
+A = TypeVar("A", bound=BaseModel)
+Q = TypeVar("Q", bound=Ask[Any])
+M = TypeVar("M", bound=Message)
+
+Taken = Callable[[Msg], Awaitable[None]]
+
+
+class Bus:
+    """One identity's place on the bus. Made by ``connect``; ``close`` it at the end."""
+
+    def __init__(self, settings: BusSettings, *, spool: Spool | None = None) -> None:
+        self.identity = settings.identity
+        self.settings = settings
+        self.counters = Counters()
+        self.client = Link(settings, self.counters)
+        self.courier = Courier(spool, self.client, self.counters) if spool else None
+        self.spool = spool
+        # Only services may say dead letters; elsewhere they are counted and logged.
+        self.dead_letters = DeadLetters(
+            self.identity, self.counters, self.say if self.identity in SERVICES else None
+        )
+        self._waiting: list[Callable[[], Awaitable[None]]] = []
+        self._batches: list[Batches[Any]] = []
+        self._opening: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @classmethod
+    async def connect(
+        cls,
+        settings: BusSettings,
+        *,
+        spool: Spool | None = None,
+        on_closed: Callable[[], None] | None = None,
+        first_try_seconds: float | None = None,
+    ) -> Self:
+        """Connect, and stay connected for as long as the process lives.
+
+        With ``first_try_seconds`` the broker has to be reached within them. Without, this returns after the
+        first attempt whatever became of it, and goes on trying in the background: see ``connected``.
+
+        Raises:
+            CannotConnect: not within ``first_try_seconds``.
+            BadSeed: the seed file cannot be used.
+        """
+        bus = cls(settings, spool=spool)
+        bus.client.on_gone = on_closed
+        bus._opening = asyncio.create_task(bus._open(), name="open the bus")
+        first_attempt = asyncio.create_task(bus.client.tried.wait())
+        patience = first_attempt if first_try_seconds is None else bus._opening
+        await asyncio.wait(
+            [bus._opening, patience], timeout=first_try_seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        first_attempt.cancel()
+        if bus._opening.done():
+            bus._opening.result()
+        elif first_try_seconds is not None:
+            await bus.close()
+            raise CannotConnect(
+                f"cannot reach the broker at {', '.join(settings.places)} within {first_try_seconds:g} s "
+                f"as {settings.identity}: {bus.client.last_complaint}; is it running, and does it know this key?"
+            )
+        return bus
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker can be reached just now."""
+        return self.client.up.is_set()
+
+    async def wait_connected(self) -> None:
+        """Wait until the broker can be reached."""
+        await self.client.up.wait()
+
+    def on_reconnect(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` after each connect; it must not block."""
+        self.client.on_up.append(callback)
+
+    def on_disconnect(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` after each loss of the connection; it must not block."""
+        self.client.on_down.append(callback)
+
+    # Saying.
+
+    async def say(self, *messages: LiveFact | Order | DurableFact) -> None:
+        """Say messages, each by its delivery class.
+
+        Live ones leave at once, or are dropped and counted while the broker is away. Durable ones are in the
+        spool, fsynced, when this returns, and the courier takes them on; without a spool this returns when
+        the stream has them.
+
+        Raises:
+            TooLarge: a message is larger than its contract allows; none of the messages was said.
+            SpoolFailed: the disk did not take the durable ones.
+            NotStored: without a spool, the stream did not take it in time.
+        """
+        encoded = [(message, encode(message)) for message in messages]
+        letters = [
+            _letter(message, payload) for message, payload in encoded if isinstance(message, DurableFact)
+        ]
+        if letters:
+            await self._keep(letters)
+        for message, payload in encoded:
+            if message.DELIVERY is Delivery.LIVE:
+                await self._say_live(message, payload)
+            self.counters.add("said", message.contract())
+
+    async def say_now(self, fact: DurableFact, timeout: float = 2.0) -> None:
+        """Say a durable fact and wait for its stream, for goodbyes; within the spool it is safe either way.
+
+        Raises:
+            NotStored: the stream did not take it within ``timeout`` seconds and there is no spool.
+        """
+        letter = _letter(fact, encode(fact))
+        if self.spool:
+            await self.spool.put(letter)
+        self.counters.add("said", fact.contract())
+        try:
+            async with asyncio.timeout(timeout):
+                await self.client.up.wait()
+                await couriers.deliver(self.client, letter, timeout)
+        except (NotStored, NotPermitted, TimeoutError) as error:
+            if self.courier is None:
+                raise NotStored(f"cannot store {letter.subject} within {timeout:g} s") from error
+            self.courier.wake()
+        else:
+            if self.spool:
+                await self.spool.done([letter.id])
+
+    async def ask(self, question: Ask[A], *, timeout: float = 2.0) -> A:
+        """Ask and return the answer. Asking again with the same question is safe.
+
+        Raises:
+            AskFailed: it was answered with a problem.
+            NobodyAnswers: nobody listens for it.
+            NoAnswer: no answer within ``timeout`` seconds, or the broker is away.
+            NotPermitted: this identity may not ask it.
+        """
+        name = question.contract()
+        payload = encode(question)
+        self.counters.add("asked", name)
+        try:
+            async with asyncio.timeout(timeout):
+                await self.client.up.wait()
+                reply = await self._request(question, payload, timeout)
+        except nats_errors.NoRespondersError:
+            raise NobodyAnswers(f"cannot ask {name}: nobody answers {question.subject} just now") from None
+        except (TimeoutError, nats_errors.Error) as error:
+            why = "no answer" if self.connected else "the broker is away"
+            raise NoAnswer(f"cannot tell what became of {name}: {why} within {timeout:g} s") from error
+        return _answer(question, reply)
+
+    # Hearing.
+
+    async def answer(
+        self,
+        contract: type[Q],
+        handler: Callable[[Q], Awaitable[BaseModel]],
+        *,
+        bound_to: str | None = None,
+        queue: str | None = None,
+    ) -> None:
+        """Answer questions of one contract, up to ``ANSWERS_AT_ONCE`` at a time.
+
+        ``bound_to`` an agent's id hears only what is asked of that agent. The handler returns the answer, or
+        raises ``AskError`` to answer with a problem; any other error answers with the problem "internal".
+
+        Raises:
+            NotPermitted: this identity may not hear them.
+        """
+        answering = Answering(contract, handler, self.client, self.dead_letters, self.counters)
+        await self._listen(_subject_to_hear(contract, bound_to), queue, answering.take)
+
+    async def hear(
+        self,
+        contract: type[M],
+        handler: Callable[[M], Awaitable[None]],
+        *,
+        queue: str | None = None,
+        bound_to: str | None = None,
+    ) -> None:
+        """Hear live facts and orders of one contract, one at a time and in order; members of a ``queue`` share.
+
+        A durable contract is heard live too: only what is said while this process listens.
+
+        Raises:
+            NotPermitted: this identity may not hear them.
+        """
+        hearing = Hearing(contract, handler, self.dead_letters, self.counters)
+        await self._listen(_subject_to_hear(contract, bound_to), _group(queue, contract), hearing.take)
+
+    async def hear_batches(
+        self,
+        contract: type[M],
+        handler: Callable[[list[M]], Awaitable[None]],
+        *,
+        queue: str,
+        max_batch: int = 5000,
+        max_wait_seconds: float = 0.05,
+        max_pending: int = 100_000,
+    ) -> None:
+        """Hear a firehose of live facts in lists; while the handler is slow, drops are counted.
+
+        Raises:
+            NotPermitted: this identity may not hear them.
+        """
+        batches = Batches(
+            contract, handler, self.dead_letters, self.counters,
+            max_batch=max_batch, max_wait_seconds=max_wait_seconds, max_pending=max_pending,
+        )  # fmt: skip
+        self._batches.append(batches)
+
+        async def begin() -> None:
+            subject = _subject_to_hear(contract, None)
+            # Told where to pour before the first message can come, all in one step of the loop.
+            subscription = await self._subscribe(subject, _group(queue, contract), _unused)
+            self.client.pour(subscription._id, batches.put)  # noqa: SLF001  (the id is not public)
+
+        await self._begin(begin)
+
+    async def close(self, seconds: float = 5.0) -> None:
+        """Stop hearing, finish what runs, deliver what can be delivered within ``seconds``, and disconnect."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._opening and not self._opening.done():
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
+        if self.courier:
+            await self.courier.stop(seconds / 2)
+        await self.client.shut(seconds / 2)
+        for batches in self._batches:
+            await batches.stop()
+
+    # Inside.
+
+    async def _open(self) -> None:
+        await self.client.open()
+        if self.courier:
+            self.courier.start()
+        for begin in self._waiting:
+            await begin()
+        self._waiting.clear()
+
+    async def _begin(self, begin: Callable[[], Awaitable[None]]) -> None:
+        if self.client.ever_up:
+            await begin()
+        else:
+            self._waiting.append(begin)
+
+    async def _listen(self, subject: str, queue: str | None, taken: Taken) -> None:
+        async def begin() -> None:
+            await self._subscribe(subject, queue, taken)
+
+        await self._begin(begin)
+
+    async def _subscribe(self, subject: str, queue: str | None, taken: Taken) -> Subscription:
+        subscription = await self.client.subscribe(subject, queue=queue or "", cb=taken)
+        # The broker answers the flush after it has judged the subscription.
+        with contextlib.suppress(nats_errors.FlushTimeoutError):
+            if self.connected:
+                await self.client.permitted(subject, asyncio.ensure_future(self.client.flush()))
+        return subscription
+
+    async def _keep(self, letters: list[Letter]) -> None:
+        if self.spool and self.courier:
+            await self.spool.put(*letters)
+            self.courier.wake()
+        else:
+            for letter in letters:
+                await couriers.deliver(self.client, letter)
+
+    async def _say_live(self, message: Message, payload: bytes) -> None:
+        if not self.connected:
+            self.counters.add("dropped_offline", message.contract())
+            return
+        try:
+            await self.client.publish(message.subject, payload)
+        except nats_errors.Error:
+            self.counters.add("dropped_offline", message.contract())
+
+    async def _request(self, question: Ask[A], payload: bytes, timeout: float) -> Msg:
+        headers = {CONTRACT_HEADER: question.contract(), MESSAGE_ID_HEADER: str(question.message_id)}
+        work = asyncio.ensure_future(
+            self.client.request(question.subject, payload, timeout=timeout, headers=headers)
+        )
+        reply: Msg = await self.client.permitted(question.subject, work)
+        return reply
+
+
+def encode(message: Message) -> bytes:
+    """The message as it travels.
+
+    Raises:
+        TooLarge: it is larger than its contract allows.
+    """
+    payload = message.__pydantic_serializer__.to_json(message)
+    if len(payload) > message.MAX_BYTES:
+        name = message.contract()
+        raise TooLarge(
+            f"cannot say {name}: {len(payload)} bytes, its contract allows {message.MAX_BYTES}; say less"
+        )
+    return payload
+
+
+def letter_of(fact: DurableFact) -> Letter:
+    """The letter a durable fact travels as, for a service's outbox.
+
+    Raises:
+        TooLarge: it is larger than its contract allows.
+    """
+    return _letter(fact, encode(fact))
+
+
+def _letter(fact: DurableFact, payload: bytes) -> Letter:
+    return Letter(str(fact.message_id), fact.subject, payload, {CONTRACT_HEADER: fact.contract()})
+
+
+def _answer(question: Ask[A], reply: Msg) -> A:
+    try:
+        if reply.headers and PROBLEM_HEADER in reply.headers:
+            raise AskFailed(parse(Problem, reply.data))
+        return parse(question.ANSWER, reply.data)  # type: ignore[return-value]  # ANSWER is A by convention
+    except Unreadable as error:
+        raise NoAnswer(f"cannot read the answer to {question.contract()}: {error}") from error
+
+
+def _subject_to_hear(contract: type[Message], bound_to: str | None) -> str:
+    """Live subjects in any version, so that an unknown one is noticed; an unknown ask has no listener at all."""
+    subject = Subject(wildcard(contract.SUBJECT)) if contract.DELIVERY is Delivery.LIVE else contract.SUBJECT
+    return subject.pattern if bound_to is None else subject.bound(bound_to)
+
+
+def _group(queue: str | None, contract: type[Message]) -> str | None:
+    # By contract: two versions share one wildcard subject, and each group has to get every message.
+    return f"{queue}:{contract.contract()}" if queue else None
+
+
+async def _unused(_: Msg) -> None:
+    """A firehose's messages never come this way."""

@@ -1,0 +1,171 @@
+"""The courier: carries letters from a spool to their streams, in order, until the broker has each one.
+
+It publishes a window at a time and forgets a letter when its stream has acknowledged it. A broken link or a
+missing stream only makes it wait; repeats are told apart by their ``Nats-Msg-Id``. A letter the broker refuses
+for itself stays in the spool and is tried again, and the others pass it by.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import random
+import time
+
+from nats import errors as nats_errors
+
+from muster_bus.errors import MusterError, NotPermitted
+from muster_bus.link import Link
+from muster_bus.metrics import Counters
+from muster_bus.reading import MESSAGE_ID_HEADER
+from muster_bus.spool import Letter, Spool
+
+log = logging.getLogger("muster.bus")
+
+WINDOW = 200
+ACK_SECONDS = 5.0
+MAX_WAIT_SECONDS = 10.0
+REFUSED_WAIT_SECONDS = 30.0
+
+
+class NotStored(MusterError):
+    """Cannot tell that the stream has the letter; it has to be sent again."""
+
+
+async def deliver(link: Link, letter: Letter, timeout: float = ACK_SECONDS) -> bool:
+    """Publish one letter to its stream; True if the stream had it already.
+
+    Raises:
+        NotStored: no acknowledgement within ``timeout`` seconds, no stream, or the stream could not take it.
+        NotPermitted: the broker does not let this identity say it.
+    """
+    headers = {MESSAGE_ID_HEADER: letter.id, **letter.headers}
+    work = asyncio.ensure_future(
+        link.request(letter.subject, letter.payload, timeout=timeout, headers=headers)
+    )
+    try:
+        reply = await link.permitted(letter.subject, work)
+    except (nats_errors.Error, TimeoutError) as error:
+        raise NotStored(f"cannot store {letter.subject}: {str(error) or type(error).__name__}") from error
+    ack = json.loads(reply.data)
+    if "error" in ack:
+        raise NotStored(f"cannot store {letter.subject}: {ack['error'].get('description', 'refused')}")
+    return bool(ack.get("duplicate"))
+
+
+class Courier:
+    """Works as one task from ``start`` to ``stop``; ``wake`` tells it that there is something new."""
+
+    def __init__(self, spool: Spool, link: Link, counters: Counters, *, window: int = WINDOW) -> None:
+        self._spool = spool
+        self._link = link
+        self._counters = counters
+        self._window = window
+        self._news = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._refused: dict[str, float] = {}
+        self._task: asyncio.Task[None] | None = None
+        self.complaint: str | None = None
+        """Why letters wait, if they wait for another reason than the broker's absence."""
+
+    def start(self) -> None:
+        """Begin with whatever an earlier run left in the spool."""
+        self._news.set()
+        self._task = asyncio.create_task(self._work(), name="courier")
+
+    def wake(self) -> None:
+        """There are new letters, or a reason to try the old ones again."""
+        self._idle.clear()
+        self._news.set()
+
+    async def idle(self) -> None:
+        """Wait until every letter put so far is delivered."""
+        await self._idle.wait()
+
+    async def stop(self, seconds: float = 2.0) -> None:
+        """Deliver what can be delivered within ``seconds``, then leave the rest in the spool."""
+        if self._task is None:
+            return
+        if self._link.is_connected:
+            await asyncio.wait([asyncio.ensure_future(self._idle.wait())], timeout=seconds)
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _work(self) -> None:
+        failures = 0
+        while True:
+            await self._link.up.wait()
+            try:
+                went_well = await self._round()
+            except Exception:  # the courier outlives whatever goes wrong
+                log.exception("the courier stumbled; trying again")
+                went_well = False
+            self._counters.add("courier_rounds", "well" if went_well else "failed")
+            failures = 0 if went_well else failures + 1
+            await self._rest(failures)
+
+    async def _round(self) -> bool:
+        """Send one window; True if it got somewhere or there was nothing to do."""
+        self._news.clear()
+        letters = await self._spool.take(self._window)
+        now = time.monotonic()
+        self._refused = {subject: until for subject, until in self._refused.items() if until > now}
+        passing = [letter for letter in letters if letter.subject not in self._refused]
+        if not passing:
+            self._nothing_to_send(waiting=bool(letters))
+            return True
+        outcomes = await self._send(passing)
+        done = [
+            letter.id for letter, outcome in zip(passing, outcomes, strict=True) if isinstance(outcome, bool)
+        ]
+        await self._spool.done(done)
+        self._counters.add("delivered", count=len(done))
+        self._counters.add("delivered_again", count=sum(outcome is True for outcome in outcomes))
+        self._judge(passing, outcomes, anything_went=bool(done))
+        self._news.set()
+        return bool(done)
+
+    def _nothing_to_send(self, *, waiting: bool) -> None:
+        if not waiting and not self._news.is_set():
+            self.complaint = None
+            self._idle.set()
+
+    async def _send(self, letters: list[Letter]) -> list[bool | BaseException]:
+        """All letters at once, in order; an outage ends the waiting for their acknowledgements."""
+        sending = asyncio.gather(*(deliver(self._link, one) for one in letters), return_exceptions=True)
+        outage = asyncio.ensure_future(self._link.down.wait())
+        try:
+            await asyncio.wait([sending, outage], return_when=asyncio.FIRST_COMPLETED)
+            if not sending.done():
+                return [NotStored("cannot store it: the broker is away")] * len(letters)
+            return sending.result()
+        finally:
+            outage.cancel()
+            if not sending.done():
+                sending.cancel()
+                await asyncio.wait([sending])
+
+    def _judge(
+        self, letters: list[Letter], outcomes: list[bool | BaseException], *, anything_went: bool
+    ) -> None:
+        """Who is refused for itself steps aside for a while, so that it holds up no other subject."""
+        for letter, outcome in zip(letters, outcomes, strict=True):
+            if isinstance(outcome, bool):
+                continue
+            self._counters.add("courier_retries", type(outcome).__name__)
+            if isinstance(outcome, NotPermitted) or (anything_went and self._link.is_connected):
+                self._refused[letter.subject] = time.monotonic() + REFUSED_WAIT_SECONDS
+            if self.complaint != str(outcome) and self._link.is_connected:
+                self.complaint = str(outcome)
+                log.error("a letter waits: %s (message id %s)", outcome, letter.id)
+
+    async def _rest(self, failures: int) -> None:
+        """Until there is news, or a refused subject is due; longer after each round that failed."""
+        if failures:
+            longest = min(MAX_WAIT_SECONDS, 0.1 * 2.0 ** min(failures, 10))
+            await asyncio.sleep(random.uniform(longest / 2, longest))  # noqa: S311  (jitter, no secret)
+            return
+        due = min(self._refused.values(), default=None)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None if due is None else max(0.0, due - time.monotonic())):
+                await self._news.wait()

@@ -1,0 +1,172 @@
+"""The spool: where durable messages wait, fsynced, until the broker has acknowledged them.
+
+``put`` returns when the letters would survive a power cut. ``take`` shows the oldest without removing
+them, ``done`` removes what the broker has. A full spool drops its oldest letters and counts them: news
+beats history, and a bounded disk beats both.
+"""
+
+import asyncio
+import contextlib
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from muster_bus.errors import SpoolFailed
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One durable message on its way: its id is the ``Nats-Msg-Id`` of every try."""
+
+    id: str
+    subject: str
+    payload: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Spool(Protocol):
+    """Anything that keeps letters in order until they are done: a file, or a service's outbox table."""
+
+    @property
+    def capacity(self) -> int:
+        """How many letters it holds at most."""
+
+    @property
+    def dropped(self) -> int:
+        """How many letters it dropped because it was full."""
+
+    async def put(self, *letters: Letter) -> None:
+        """Keep the letters; they survive a power cut once this returns. A known id is kept once."""
+
+    async def take(self, limit: int) -> list[Letter]:
+        """The oldest letters, oldest first; they stay until they are done."""
+
+    async def done(self, ids: Iterable[str]) -> None:
+        """Forget the letters the broker has acknowledged."""
+
+    async def size(self) -> int:
+        """How many letters wait."""
+
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS letters (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,
+    subject TEXT NOT NULL, headers TEXT NOT NULL, payload BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+INSERT OR IGNORE INTO counts VALUES ('dropped', 0);
+"""
+
+
+class FileSpool:
+    """A spool in one SQLite file (WAL, ``synchronous=FULL``): what an agent has in the place of a database."""
+
+    def __init__(self, path: Path, capacity: int = 10_000) -> None:
+        self._path = path
+        self._capacity = capacity
+        # One thread owns the connection: the loop never waits for the disk, and letters keep their order.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = self._thread.submit(self._open).result()
+        (self._dropped,) = self._thread.submit(
+            self._one, "SELECT value FROM counts WHERE name='dropped'"
+        ).result()
+
+    @property
+    def capacity(self) -> int:
+        """How many letters it holds at most."""
+        return self._capacity
+
+    @property
+    def dropped(self) -> int:
+        """How many letters were dropped for want of room, since the file was made."""
+        return self._dropped
+
+    async def put(self, *letters: Letter) -> None:
+        """Keep the letters, dropping the oldest ones where there is no room.
+
+        Raises:
+            SpoolFailed: the disk did not take them; nothing was kept.
+        """
+        await self._run(self._put, letters)
+
+    async def take(self, limit: int) -> list[Letter]:
+        """The oldest letters, oldest first; they stay until they are done."""
+        return await self._run(self._take, limit)
+
+    async def done(self, ids: Iterable[str]) -> None:
+        """Forget the letters the broker has acknowledged."""
+        await self._run(self._done, list(ids))
+
+    async def size(self) -> int:
+        """How many letters wait."""
+        return await self._run(self._size)
+
+    def close(self) -> None:
+        """Close the file; what waits in it waits on."""
+        self._thread.submit(self._db.close).result()
+        self._thread.shutdown()
+
+    async def _run(self, work: Callable[..., T], *args: object) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+        except sqlite3.Error as error:
+            raise SpoolFailed(f"cannot use the spool {self._path}: {error}; check its disk") from error
+
+    def _open(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self._path, isolation_level=None)
+        self._path.chmod(0o600)
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+        db.executescript(_TABLES)
+        return db
+
+    def _put(self, letters: tuple[Letter, ...]) -> None:
+        rows = [(one.id, one.subject, json.dumps(one.headers), one.payload) for one in letters]
+        with self._transaction():
+            self._db.executemany(
+                "INSERT OR IGNORE INTO letters (id, subject, headers, payload) VALUES (?, ?, ?, ?)", rows
+            )
+            dropped = self._make_room()
+        self._dropped += dropped
+
+    def _make_room(self) -> int:
+        surplus = max(0, self._size() - self._capacity)
+        if surplus:
+            self._db.execute(
+                "DELETE FROM letters WHERE seq IN (SELECT seq FROM letters ORDER BY seq LIMIT ?)", (surplus,)
+            )
+            self._db.execute("UPDATE counts SET value = value + ? WHERE name='dropped'", (surplus,))
+        return surplus
+
+    def _take(self, limit: int) -> list[Letter]:
+        rows = self._db.execute(
+            "SELECT id, subject, headers, payload FROM letters ORDER BY seq LIMIT ?", (limit,)
+        )
+        return [Letter(id, subject, payload, json.loads(headers)) for id, subject, headers, payload in rows]
+
+    def _done(self, ids: list[str]) -> None:
+        with self._transaction():
+            self._db.executemany("DELETE FROM letters WHERE id = ?", [(id,) for id in ids])
+
+    def _size(self) -> int:
+        return self._one("SELECT count(*) FROM letters")[0]
+
+    def _one(self, query: str) -> tuple[int]:
+        row: tuple[int] = self._db.execute(query).fetchone()
+        return row
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")

@@ -1,0 +1,157 @@
+"""The streams and durable consumers of Muster, as data, and how they are made so.
+
+One stream per area that has durable contracts, its subjects listed one by one; one durable pull consumer
+per service and durable contract it hears. The provisioner alone reconciles them (decision 1).
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from nats.js.errors import NotFoundError
+
+from muster_contracts import catalogue
+from muster_contracts.message import Message, Role, kebab
+
+SERVICES = (Role.FLEET_REGISTRY,)
+"""Roles that are services: they hear durable contracts through consumers of their own."""
+
+DAY = 24 * 3600.0
+MAX_AGE_SECONDS = 30 * DAY
+MAX_STREAM_BYTES = 1 << 30
+DUPLICATE_WINDOW_SECONDS = 600.0
+"""A letter repeated within this has one copy in the stream; the courier's retries stay well below."""
+ACK_WAIT_SECONDS = 30.0
+"""A message neither acked nor worked on for this long is delivered again."""
+MAX_ACK_PENDING = 1000
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """A durable consumer and the stream it reads."""
+
+    stream: str
+    name: str
+    service: str
+    contract: type[Message]
+
+
+def stream_of(contract: type[Message]) -> str:
+    """The stream that keeps a durable contract: the area in capitals."""
+    return catalogue.area_of(contract).upper()
+
+
+def consumer_name(service: str, contract: type[Message]) -> str:
+    """For example ``fleet-registry_agent-v1-left``."""
+    area, version, what = contract.contract().split(".")
+    return f"{service}_{area}-{version}-{kebab(what)}"
+
+
+def _streams() -> dict[str, list[str]]:
+    subjects: dict[str, list[str]] = {}
+    for contract in catalogue.durable():
+        subjects.setdefault(stream_of(contract), []).append(contract.SUBJECT.pattern)
+    return subjects
+
+
+def _consumers() -> list[Consumer]:
+    return [
+        Consumer(stream_of(contract), consumer_name(role, contract), role, contract)
+        for role in SERVICES
+        for contract in catalogue.heard_by(role)
+        if contract in catalogue.durable()
+    ]
+
+
+STREAMS = _streams()
+"""Stream name to its subjects, listed one by one."""
+
+CONSUMERS = _consumers()
+"""Every durable consumer there is."""
+
+
+def stream_config(name: str, *, replicas: int = 1, max_bytes: int = MAX_STREAM_BYTES) -> StreamConfig:
+    """What the stream ``name`` should be like: limits retention, on disk, old messages leave first."""
+    return StreamConfig(
+        name=name,
+        subjects=STREAMS[name],
+        storage=StorageType.FILE,
+        retention=RetentionPolicy.LIMITS,
+        discard=DiscardPolicy.OLD,
+        max_age=MAX_AGE_SECONDS,
+        max_bytes=max_bytes,
+        duplicate_window=DUPLICATE_WINDOW_SECONDS,
+        num_replicas=replicas,
+        allow_direct=True,
+        deny_delete=True,
+        deny_purge=True,
+    )
+
+
+def consumer_config(consumer: Consumer) -> ConsumerConfig:
+    """What a durable consumer should be like; how often it delivers is the hearer's decision (decision 2)."""
+    return ConsumerConfig(
+        durable_name=consumer.name,
+        filter_subject=consumer.contract.SUBJECT.pattern,
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=ACK_WAIT_SECONDS,
+        max_deliver=-1,
+        max_ack_pending=MAX_ACK_PENDING,
+    )
+
+
+async def reconcile(
+    js: JetStreamContext, *, replicas: int = 1, max_bytes: int = MAX_STREAM_BYTES
+) -> list[str]:
+    """Make every stream and consumer as it should be and return what was changed, for people.
+
+    Only adds: subjects a stream has beside ours stay, and nothing is ever deleted.
+    """
+    changed = []
+    for name in STREAMS:
+        changed += await _reconcile_stream(js, stream_config(name, replicas=replicas, max_bytes=max_bytes))
+    for consumer in CONSUMERS:
+        changed += await reconcile_consumer(js, consumer)
+    return changed
+
+
+async def _reconcile_stream(js: JetStreamContext, wanted: StreamConfig) -> list[str]:
+    assert wanted.name
+    try:
+        seen = (await js.stream_info(wanted.name)).config
+    except NotFoundError:
+        await js.add_stream(wanted)
+        return [f"made stream {wanted.name}"]
+    wanted = wanted.evolve(subjects=sorted({*(seen.subjects or []), *(wanted.subjects or [])}))
+    differing = _differing(wanted, seen)
+    if differing:
+        await js.update_stream(wanted)
+        return [f"updated stream {wanted.name}: {', '.join(differing)}"]
+    return []
+
+
+async def reconcile_consumer(js: JetStreamContext, consumer: Consumer) -> list[str]:
+    """Make one consumer as it should be and return what was changed; a service may do so for its own."""
+    wanted = consumer_config(consumer)
+    try:
+        seen = (await js.consumer_info(consumer.stream, consumer.name)).config
+    except NotFoundError:
+        await js.add_consumer(consumer.stream, wanted)
+        return [f"made consumer {consumer.name}"]
+    if differing := _differing(wanted, seen):
+        await js.add_consumer(consumer.stream, wanted)
+        return [f"updated consumer {consumer.name}: {', '.join(differing)}"]
+    return []
+
+
+def _differing(wanted: Any, seen: Any) -> list[str]:
+    def plain(value: Any) -> Any:
+        return sorted(value) if isinstance(value, list) else value
+
+    return [
+        one.name
+        for one in fields(wanted)
+        if getattr(wanted, one.name) is not None
+        and plain(getattr(wanted, one.name)) != plain(getattr(seen, one.name))
+    ]
