@@ -1,0 +1,1 @@
+"""Decisions about one machine: values in, values out, no system call."""
