@@ -5,31 +5,50 @@ Subjects, streams, permissions, schemas, the AsyncAPI document and the map all c
 
 import importlib
 import pkgutil
+import re
+from collections.abc import Iterator
 from functools import cache
+from types import ModuleType
+
+from pydantic import BaseModel
 
 import muster_contracts
-from muster_contracts.message import Delivery, Message, Role
+from muster_contracts.message import Ask, Delivery, Message, Problem, Role
 
 
 @cache
 def contracts() -> tuple[type[Message], ...]:
     """Every contract, in the order of areas, versions and definition."""
-    found: list[type[Message]] = []
-    for area in pkgutil.iter_modules(muster_contracts.__path__):
+    return tuple(walk(muster_contracts))
+
+
+def walk(package: ModuleType) -> Iterator[type[Message]]:
+    """The contracts of one package: whatever has a subject in its ``<area>/v<number>.py``."""
+    for area in pkgutil.iter_modules(package.__path__):
         if not area.ispkg:
             continue
-        package = importlib.import_module(f"muster_contracts.{area.name}")
-        for version in pkgutil.iter_modules(package.__path__):
-            module = importlib.import_module(f"{package.__name__}.{version.name}")
-            found += [
-                value
-                for value in vars(module).values()
-                if isinstance(value, type)
-                and issubclass(value, Message)
-                and value.__module__ == module.__name__
-                and "SUBJECT" in vars(value)
-            ]
-    return tuple(found)
+        room = importlib.import_module(f"{package.__name__}.{area.name}")
+        for version in pkgutil.iter_modules(room.__path__):
+            if re.fullmatch(r"v\d+", version.name):
+                yield from _defined_in(importlib.import_module(f"{room.__name__}.{version.name}"))
+
+
+def _defined_in(module: ModuleType) -> Iterator[type[Message]]:
+    for value in vars(module).values():
+        is_contract = isinstance(value, type) and issubclass(value, Message) and "SUBJECT" in vars(value)
+        if is_contract and value.__module__ == module.__name__:
+            yield value
+
+
+def name_of(model: type[BaseModel]) -> str:
+    """The name of a contract or an answer, for example ``agent.v1.Heartbeat`` or ``message.Problem``."""
+    return ".".join([*model.__module__.split(".")[1:], model.__name__])
+
+
+def with_answers(kinds: list[type[Message]]) -> list[type[BaseModel]]:
+    """The contracts and what their asks are answered with, each once: all that travels on the bus."""
+    answers: list[type[BaseModel]] = [kind.ANSWER for kind in kinds if issubclass(kind, Ask)]
+    return list(dict.fromkeys([*kinds, *answers, Problem]))
 
 
 def by_name(contract: str) -> type[Message]:
@@ -42,7 +61,7 @@ def by_name(contract: str) -> type[Message]:
 
 
 def area_of(contract: type[Message]) -> str:
-    """The area a contract belongs to: ``agent``, ``host``, ``fleet``, …"""
+    """The area a contract belongs to: ``agent``, ``host``, ``fleet``."""
     return contract.contract().partition(".")[0]
 
 

@@ -104,7 +104,9 @@ class DurableFact(Message):
 
     DELIVERY = Delivery.DURABLE
 
-    message_id: UUID = Field(default_factory=uuid4, description="Sent as Nats-Msg-Id; equal for every repeat.")
+    message_id: UUID = Field(
+        default_factory=uuid4, description="Sent as Nats-Msg-Id; equal for every repeat."
+    )
 
 
 class Answer(BaseModel):
@@ -129,7 +131,9 @@ class Ask(Message, Generic[A_co]):
 class Problem(Answer):
     """The answer of an ask that could not be served; ``text`` starts with "cannot"."""
 
-    code: str = Field(description="Stable, for programs: not-found, invalid, conflict, unavailable, internal.")
+    code: str = Field(
+        description="Stable, for programs: not-found, invalid, conflict, unavailable, internal."
+    )
     text: str = Field(description="For people.")
     details: dict[str, Any] = Field(default_factory=dict)
 

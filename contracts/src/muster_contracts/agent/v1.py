@@ -50,7 +50,9 @@ class Heartbeat(LiveFact):
 class Welcome(Answer):
     """What the registry grants an agent that said hello."""
 
-    agent_id: AgentId = Field(description="The name the fleet knows the agent by; another one after a conflict.")
+    agent_id: AgentId = Field(
+        description="The name the fleet knows the agent by; another one after a conflict."
+    )
     interval_seconds: float = Field(gt=0, description="Send heartbeats this far apart.")
     deadline_seconds: float = Field(gt=0, description="Silence longer than this makes the agent lost.")
 
@@ -67,7 +69,9 @@ class Hello(Ask[Welcome]):
     kind: AgentKind
     epoch: Epoch
     agent_version: str = Field(max_length=64)
-    interval_seconds: float = Field(gt=0, description="The interval the agent lives by until it is granted one.")
+    interval_seconds: float = Field(
+        gt=0, description="The interval the agent lives by until it is granted one."
+    )
     labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, max_length=64)
 
 
@@ -118,5 +122,7 @@ class Reconfigured(DurableFact):
     agent_id: AgentId
     epoch: Epoch
     changed: list[str] = Field(description="Dotted keys that have other values now; empty where refused.")
-    needs_restart: list[str] = Field(default_factory=list, description="Changed keys that wait for a restart.")
+    needs_restart: list[str] = Field(
+        default_factory=list, description="Changed keys that wait for a restart."
+    )
     error: str | None = Field(default=None, description="Why the new configuration was refused, if it was.")

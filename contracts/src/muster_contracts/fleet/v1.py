@@ -54,8 +54,10 @@ class Reason(StrEnum):
 
 
 class PresenceChanged(DurableFact):
-    """An agent's presence is another one now. While an agent flaps, or its site is suspected to be
-    partitioned, its changes are not said one by one."""
+    """An agent's presence is another one now.
+
+    While an agent flaps, or its site is suspected to be partitioned, its changes are not said one by one.
+    """
 
     SUBJECT: ClassVar[Subject] = Subject("muster.fleet.v1.{agent_id}.presence-changed")
     SAID_BY = (Role.FLEET_REGISTRY,)
@@ -155,9 +157,13 @@ class AgentRow(_Part):
     groups: list[GroupName] = Field(default_factory=list)
     agent_version: str | None = None
     epoch: Epoch | None = None
-    address: str | None = Field(default=None, description="Where its connection comes from, if the broker told.")
+    address: str | None = Field(
+        default=None, description="Where its connection comes from, if the broker told."
+    )
     flapping: bool = False
-    conflict_with: AgentId | None = Field(default=None, description="The id this one speaks under, shared with another.")
+    conflict_with: AgentId | None = Field(
+        default=None, description="The id this one speaks under, shared with another."
+    )
 
 
 class Connection(_Part):
@@ -180,7 +186,9 @@ class AgentEvent(_Part):
     was: Presence
     at: AwareDatetime
     reason: Reason
-    duration_seconds: float | None = Field(default=None, description="How long it stayed; null while it lasts.")
+    duration_seconds: float | None = Field(
+        default=None, description="How long it stayed; null while it lasts."
+    )
     epoch: Epoch | None = None
     address: str | None = None
 
@@ -202,7 +210,9 @@ class Degraded(_Part):
 
 # Questions -----------------------------------------------------------------------------------------
 
-Selector = Annotated[str, Field(max_length=2000, description="See muster_contracts.selector; empty selects all.")]
+Selector = Annotated[
+    str, Field(max_length=2000, description="See muster_contracts.selector; empty selects all.")
+]
 
 
 class _Query(Answer):
@@ -216,7 +226,9 @@ class AgentPage(_Query):
 
     agents: list[AgentRow]
     total: int = Field(description="How many match, over all pages.")
-    next: AgentId | None = Field(default=None, description="Ask again with this as ``after``; null on the last page.")
+    next: AgentId | None = Field(
+        default=None, description="Ask again with this as ``after``; null on the last page."
+    )
 
 
 class FindAgents(Ask[AgentPage]):
@@ -240,9 +252,13 @@ class AgentDetail(_Query):
     interval_seconds: float | None = None
     deadline_seconds: float | None = None
     declared_labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, description="The agent's own.")
-    assigned_labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, description="An operator's; they win.")
+    assigned_labels: dict[LabelKey, LabelValue] = Field(
+        default_factory=dict, description="An operator's; they win."
+    )
     active: Connection | None = None
-    description: dict[str, Any] | None = Field(default=None, description="The last host.v1.Described, if any.")
+    description: dict[str, Any] | None = Field(
+        default=None, description="The last host.v1.Described, if any."
+    )
 
 
 class GetAgent(Ask[AgentDetail]):
@@ -260,7 +276,9 @@ class HistoryPage(_Query):
     """An agent's changes of presence, newest first."""
 
     events: list[AgentEvent]
-    next: str | None = Field(default=None, description="Ask again with this as ``before``; null on the last page.")
+    next: str | None = Field(
+        default=None, description="Ask again with this as ``before``; null on the last page."
+    )
 
 
 class GetHistory(Ask[HistoryPage]):
@@ -305,7 +323,9 @@ class Summary(_Query):
     flapping: int = 0
     partitions: list[str] = Field(default_factory=list, description="Sites suspected to be cut off.")
     interval_seconds: float = Field(description="The interval the registry grants now.")
-    dead_letters: int = Field(default=0, description="Messages this registry could not take since it started.")
+    dead_letters: int = Field(
+        default=0, description="Messages this registry could not take since it started."
+    )
 
 
 class GetSummary(Ask[Summary]):

@@ -56,7 +56,9 @@ class Described(DurableFact):
     swap_bytes: int = 0
     disks: list[Disk] = Field(default_factory=list)
     network: list[NetworkInterface] = Field(default_factory=list)
-    virtualization: str | None = Field(default=None, description="'kvm', 'docker', 'lxc', …; null on bare metal.")
+    virtualization: str | None = Field(
+        default=None, description="'kvm', 'docker', 'lxc', …; null on bare metal."
+    )
     booted_at: AwareDatetime
     labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
 
@@ -128,7 +130,9 @@ class Vitals(LiveFact):
     network: list[NetworkTraffic] = Field(default_factory=list)
     processes: int
     uptime_seconds: float
-    temperatures: list[Temperature] = Field(default_factory=list, description="Empty where there are no sensors.")
+    temperatures: list[Temperature] = Field(
+        default_factory=list, description="Empty where there are no sensors."
+    )
 
 
 class ReadVitals(Ask[Vitals]):

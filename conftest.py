@@ -1,0 +1,59 @@
+"""What every test shares: outside tools named by marker, and a run in which nothing may skip."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Generator
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile(
+    "muster", deadline=None
+)  # machines are shared; time limits belong to benchmarks
+hypothesis.settings.load_profile("muster")
+
+NO_SKIPS = os.environ.get("MUSTER_NO_SKIPS") == "1"
+
+
+def _succeeds(*command: str) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, check=False, timeout=20).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+PROBES: dict[str, Callable[[], bool]] = {
+    "root": lambda: os.geteuid() == 0,
+    "netns": lambda: _succeeds("unshare", "--net", "true"),
+    "docker": lambda: _succeeds("docker", "info"),
+}
+"""Needs that are more than a program: named as in ``@pytest.mark.needs("netns")``."""
+
+WHERE = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+"""Debian keeps nft and ip where an ordinary user does not look."""
+
+
+def missing(tool: str) -> bool:
+    """Whether this machine lacks a program, a Python module or a power."""
+    if probe := PROBES.get(tool):
+        return not probe()
+    return shutil.which(tool, path=WHERE) is None and importlib.util.find_spec(tool) is None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose tools are missing, and say which."""
+    wanted = [tool for mark in item.iter_markers("needs") for tool in mark.args]
+    if lacking := [tool for tool in wanted if missing(tool)]:
+        pytest.skip(f"needs {', '.join(lacking)}, which this machine lacks")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With MUSTER_NO_SKIPS=1 a skipped test is a failed one: CI has every tool."""
+    report = yield
+    if NO_SKIPS and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"MUSTER_NO_SKIPS is set, yet the test skipped itself: {report.longrepr}"
+    return report

@@ -1,0 +1,89 @@
+# The manual of this repository: `just` alone lists it. Recipes run on the Python of the environment that holds `just`.
+
+bin := if env("VIRTUAL_ENV", "") != "" { env("VIRTUAL_ENV") / "bin" } else { justfile_directory() / ".venv" / "bin" }
+python := bin / "python"
+
+# What mypy reads. Each conftest.py goes alone: pytest lets them share a name, mypy does not.
+packages := "contracts/src libs/*/src services/*/src"
+ours := "git ls-files --cached --others --exclude-standard"
+tests := "$(" + ours + " '*test_*.py' 'tests/*.py' ':!*conftest.py')"
+conftests := "$(" + ours + " '*conftest.py')"
+
+# Test processes: one per core, four at most.
+workers := env("MUSTER_TEST_WORKERS", "auto")
+
+[private]
+default:
+    @'{{ just_executable() }}' --justfile '{{ justfile() }}' --list --unsorted
+
+[doc("Run the tests that need nothing but Python; arguments go to pytest")]
+[group("test")]
+test *args:
+    '{{ python }}' -m pytest -n {{ workers }} --maxprocesses 4 -m "not soak" {{ args }}
+
+[doc("Run every test, the long ones and those that need outside tools too")]
+[group("test")]
+test-all *args:
+    '{{ python }}' -m pytest -n {{ workers }} --maxprocesses 4 {{ args }}
+
+[doc("Measure: the targets of the benchmarks, one line each")]
+[group("test")]
+bench *args:
+    '{{ python }}' -m pytest tests/bench -p no:randomly -s {{ args }}
+
+[doc("Lint, types, import rules, freshness of what is generated")]
+[group("check")]
+check: lint types imports (generate "--check")
+
+[doc("Ruff: rules and format")]
+[group("check")]
+lint:
+    '{{ bin }}/ruff' check .
+    '{{ bin }}/ruff' format --check .
+
+[doc("mypy --strict over every package and every test")]
+[group("check")]
+types:
+    '{{ python }}' -m mypy {{ packages }} {{ tests }}
+    for file in {{ conftests }}; do '{{ python }}' -m mypy "$file"; done
+
+[doc("Who may import whom (.importlinter says why)")]
+[group("check")]
+imports:
+    '{{ bin }}/lint-imports' --no-logo
+
+[doc("Format the code")]
+[group("write")]
+fmt:
+    '{{ bin }}/ruff' check --fix-only --quiet .
+    '{{ bin }}/ruff' format .
+
+[doc("Write what follows from the contracts: schemas, examples, AsyncAPI, the map; --check only compares")]
+[group("write")]
+generate *args:
+    '{{ python }}' -m muster_contracts.generate {{ args }}
+
+[doc("Make today's contracts the baseline that later changes may not break")]
+[group("write")]
+publish-contracts:
+    '{{ python }}' -m muster_contracts.generate --publish
+
+[doc("Start the fleet on this machine")]
+[group("run")]
+up *args:
+    '{{ bin }}/muster' up {{ args }}
+
+[doc("Stop it")]
+[group("run")]
+down *args:
+    '{{ bin }}/muster' down {{ args }}
+
+[doc("Simulate agents against a running fleet, thousands if need be")]
+[group("run")]
+simulate *args:
+    '{{ python }}' -m muster_testing.simulator {{ args }}
+
+[doc("All that CI does, on this machine (as root, on Debian)")]
+[group("check")]
+ci:
+    .ci/run
