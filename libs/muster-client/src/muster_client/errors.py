@@ -7,17 +7,17 @@ class ClientError(MusterError):
     """The base of what this package raises."""
 
 
-class NoFleet(ClientError):  # noqa: N818  (named for what is the case, as those of muster_bus)
+class NoFleet(ClientError):
     """Cannot reach a fleet: none is set up where it was looked for."""
 
 
-class Silent(ClientError):  # noqa: N818
+class Silent(ClientError):
     """Cannot get an answer: the service that should give it does not."""
 
 
-class NotFound(ClientError):  # noqa: N818
+class NotFound(ClientError):
     """Cannot find what was asked for."""
 
 
-class Usage(ClientError):  # noqa: N818
+class Usage(ClientError):
     """Cannot understand what was asked for."""

@@ -9,15 +9,15 @@ import asyncio
 import contextlib
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from nats import errors as nats_errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from muster_bus.link import Link
 from muster_client.decode import Heard
 from muster_client.errors import Silent
 
@@ -46,7 +46,7 @@ class Tap(Protocol):
 class LiveTap:
     """Messages as they go by; the oldest are dropped, and counted, when the reader is too slow."""
 
-    def __init__(self, client: Client, subjects: Sequence[str], capacity: int = 10_000) -> None:
+    def __init__(self, client: Link, subjects: Sequence[str], capacity: int = 10_000) -> None:
         self._client, self._subjects = client, subjects
         self._heard: deque[Heard] = deque(maxlen=capacity)
         self._more = asyncio.Event()
@@ -56,8 +56,7 @@ class LiveTap:
     async def open(self) -> None:
         """Subscribe, and wait until the broker has taken the subscriptions."""
         for subject in self._subjects:
-            self._subscriptions.append(await self._client.subscribe(subject, cb=self._take))
-        await self._client.flush()
+            self._subscriptions.append(await subscribe(self._client, subject, self._take))
 
     async def next(self) -> Heard:
         """The oldest message not yet taken."""
@@ -81,7 +80,7 @@ class LiveTap:
 class StreamTap:
     """The messages of one subject pattern as a stream keeps them, in order, from ``since`` or from now on."""
 
-    def __init__(self, client: Client, stream: str, pattern: str, since: datetime | None = None) -> None:
+    def __init__(self, client: Link, stream: str, pattern: str, since: datetime | None = None) -> None:
         self._client, self._stream, self._pattern = client, stream, pattern
         self._start: dict[str, Any] = {"start_time": stamp(since)} if since else {}
         self._read: deque[Heard] = deque()
@@ -90,8 +89,7 @@ class StreamTap:
 
     async def open(self) -> None:
         """Listen first, then find the place to start at: nothing falls in between."""
-        self._subscription = await self._client.subscribe(self._pattern, cb=self._stir)
-        await self._client.flush()
+        self._subscription = await subscribe(self._client, self._pattern, self._stir)
         if not self._start:
             self._start = {"seq": await last_sequence(self._client, self._stream, self._pattern) + 1}
 
@@ -133,7 +131,7 @@ class StreamTap:
                 return
 
 
-async def read(client: Client, stream: str, pattern: str, start: dict[str, Any]) -> AsyncIterator[Heard]:
+async def read(client: Link, stream: str, pattern: str, start: dict[str, Any]) -> AsyncIterator[Heard]:
     """One batch of what ``stream`` keeps under ``pattern``, oldest first, from ``start`` on.
 
     Raises:
@@ -150,7 +148,7 @@ async def read(client: Client, stream: str, pattern: str, start: dict[str, Any])
         )
 
 
-async def read_all(client: Client, stream: str, pattern: str, since: datetime) -> AsyncIterator[Heard]:
+async def read_all(client: Link, stream: str, pattern: str, since: datetime) -> AsyncIterator[Heard]:
     """Everything that ``stream`` keeps under ``pattern`` since a moment, oldest first; ends at the last."""
     start: dict[str, Any] | None = {"start_time": stamp(since)}
     while start:
@@ -161,28 +159,30 @@ async def read_all(client: Client, stream: str, pattern: str, since: datetime) -
         start = {"seq": last + 1} if last else None
 
 
-async def last_sequence(client: Client, stream: str, pattern: str) -> int:
+async def last_sequence(client: Link, stream: str, pattern: str) -> int:
     """The sequence of the youngest message under ``pattern``; 0 if there is none."""
     reply = await _ask(client, stream, {"last_by_subj": pattern})
     return int((reply.headers or {}).get("Nats-Sequence", 0))
 
 
-async def _ask(client: Client, stream: str, request: dict[str, Any]) -> Msg:
+async def _ask(client: Link, stream: str, request: dict[str, Any]) -> Msg:
     async for reply in _replies(client, stream, request, single=True):
         return reply
-    return Msg(client)
+    return Msg(client)  # nothing is kept there
 
 
 async def _replies(
-    client: Client, stream: str, request: dict[str, Any], *, single: bool = False
+    client: Link, stream: str, request: dict[str, Any], *, single: bool = False
 ) -> AsyncIterator[Msg]:
     """The messages that answer a direct get: one, or a batch until its end mark, which is not yielded."""
     inbox = await client.subscribe(client.new_inbox())
+    subject = f"$JS.API.DIRECT.GET.{stream}"
     try:
-        await client.publish(
-            f"$JS.API.DIRECT.GET.{stream}", json.dumps(request).encode(), reply=inbox.subject
-        )
-        while not _is_end(stream, reply := await inbox.next_msg(READ_SECONDS)):
+        await client.publish(subject, json.dumps(request).encode(), reply=inbox.subject)
+        while True:
+            coming = asyncio.ensure_future(inbox.next_msg(READ_SECONDS))
+            if _is_end(stream, reply := await client.permitted(subject, coming)):
+                return
             yield reply
             if single:
                 return
@@ -198,6 +198,21 @@ def _is_end(stream: str, reply: Msg) -> bool:
     if status and status not in {"204", "404"}:
         raise Silent(f"cannot read the stream {stream}: the broker says {status}; run: muster doctor")
     return status is not None
+
+
+async def subscribe(client: Link, subject: str, taken: Callable[[Msg], Awaitable[None]]) -> Subscription:
+    """Subscribe, and return when the broker has judged it.
+
+    Raises:
+        NotPermitted: this identity may not hear the subject.
+        Silent: the broker is away.
+    """
+    try:
+        subscription = await client.subscribe(subject, cb=taken)
+        await client.permitted(subject, asyncio.ensure_future(client.flush()))
+    except (TimeoutError, nats_errors.Error) as error:
+        raise Silent(f"cannot listen to {subject}: the broker is silent; run: muster doctor") from error
+    return subscription
 
 
 async def _unsubscribe(subscription: Subscription | None) -> None:
