@@ -45,7 +45,7 @@ def permissions(role: Role | Special, identity: str) -> Permissions:
     heard = catalogue.heard_by(role)
     return Permissions(
         publish=_unique(_says(role, identity) + _consumes(role) + _recalls(role, heard)),
-        subscribe=_unique([*_hears(role, identity, heard), inbox]),
+        subscribe=_unique([*_hears(role, identity, heard), *_overhears(role), inbox]),
         allow_responses=any(contract.DELIVERY is Delivery.ASK for contract in heard),
     )
 
@@ -80,6 +80,13 @@ def _hears(role: Role, identity: str, heard: list[type[Message]]) -> list[str]:
             continue  # through its consumer, which delivers to the inbox
         subjects.append(subject.bound(identity) if role in _AGENTS else subject.pattern)
     return subjects
+
+
+def _overhears(role: Role) -> list[str]:
+    """People may watch everything go by, in any version (``muster watch``); answers go to inboxes, unseen."""
+    if role is not Role.OPERATOR:
+        return []
+    return [Subject(wildcard(contract.SUBJECT)).pattern for contract in catalogue.contracts()]
 
 
 def _consumes(role: Role) -> list[str]:
