@@ -4,12 +4,12 @@ A process that is never scraped (most agents) pays nothing: the exposition libra
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 if TYPE_CHECKING:
-    from prometheus_client.core import CounterMetricFamily
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
     from prometheus_client.registry import CollectorRegistry
 
 
@@ -40,6 +40,33 @@ class Count:
         return self.values.get(values, 0.0)
 
 
+
+class Gauge:
+    """Figures read when somebody scrapes, from any thread; a second one of a name takes the first one's place.
+
+    Args:
+        name: as Prometheus shows it.
+        help: one sentence.
+        read: the figures now, each under its label values; ``()`` where there are no labels.
+        labels: names of the labels.
+        monotone: whether the figures only grow, so that they are shown as counters.
+    """
+
+    all: "dict[str, Gauge]" = {}  # noqa: RUF012  (the register of this process)
+
+    def __init__(
+        self,
+        name: str,
+        help: str,  # noqa: A002
+        read: Callable[[], Mapping[tuple[str, ...], float]],
+        labels: tuple[str, ...] = (),
+        *,
+        monotone: bool = False,
+    ) -> None:
+        self.name, self.help, self.read, self.labels, self.monotone = name, help, read, labels, monotone
+        Gauge.all[name] = self
+
+
 TASK_CRASHES = Count("muster_task_crashes_total", "Background tasks that ended with an error.", ("task",))
 LOOP_STALLS = Count("muster_loop_stalls_total", "Times the event loop did not turn for over a second.")
 SETTINGS_REFUSED = Count("muster_settings_refused_total", "Changed settings files that could not be used.")
@@ -47,14 +74,20 @@ LOG_LINES_MUTED = Count("muster_log_lines_muted_total", "Repeated warnings and e
 
 
 class _Collector:
-    def collect(self) -> "Iterable[CounterMetricFamily]":
-        from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415  (only when scraped)
+    def collect(self) -> "Iterable[CounterMetricFamily | GaugeMetricFamily]":
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415  (only when scraped)
 
         for count in list(Count.all):
             family = CounterMetricFamily(count.name, count.help, labels=count.labels)
             for values, number in list(count.values.items()):
                 family.add_metric(list(values), number)
             yield family
+        for gauge in list(Gauge.all.values()):
+            kind = CounterMetricFamily if gauge.monotone else GaugeMetricFamily
+            shown = kind(gauge.name, gauge.help, labels=gauge.labels)
+            for values, number in gauge.read().items():
+                shown.add_metric(list(values), number)
+            yield shown
 
 
 _exposed: "WeakSet[CollectorRegistry]" = WeakSet()
@@ -67,5 +100,5 @@ def expose(registry: "CollectorRegistry | None" = None) -> "CollectorRegistry":
     registry = registry or REGISTRY
     if registry not in _exposed:
         _exposed.add(registry)
-        registry.register(_Collector())  # type: ignore[arg-type]
+        registry.register(_Collector())
     return registry
