@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from muster_runtime.errors import ConfigurationError
 from muster_runtime.logs import logger
@@ -42,7 +42,6 @@ class Shutdown:
         return self.reason or "asked to stop"
 
 
-Futures = set["asyncio.Future[None] | asyncio.Future[str] | asyncio.Future[bool]"]
 Main = Callable[[Shutdown], Awaitable[None]]
 
 
@@ -73,11 +72,11 @@ def launch(main: Main, *, drain_seconds: float = 10.0) -> NoReturn:
 
 
 async def _finish(
-    body: asyncio.Future[None], shutdown: Shutdown, hurry: asyncio.Event, drain_seconds: float
+    body: asyncio.Future[Any], shutdown: Shutdown, hurry: asyncio.Event, drain_seconds: float
 ) -> None:
     """Return when ``body`` is done, the drain deadline has passed or somebody is in a hurry."""
-    asked = asyncio.create_task(shutdown.wait())
-    forced = asyncio.create_task(hurry.wait())
+    asked: asyncio.Future[Any] = asyncio.create_task(shutdown.wait())
+    forced: asyncio.Future[Any] = asyncio.create_task(hurry.wait())
     try:
         await asyncio.wait({body, asked}, return_when=asyncio.FIRST_COMPLETED)
         if body.done():

@@ -270,7 +270,8 @@ def _decoded(text: str, annotation: Any) -> Any:
     """
     origins = {get_origin(part) or part for part in _parts(annotation)}
     many = bool(origins & {list, tuple, set, frozenset})
-    if not many and not (dict in origins or any(issubclass(o, BaseModel) for o in origins if isinstance(o, type))):
+    mapping = any(issubclass(each, dict | BaseModel) for each in origins if isinstance(each, type))
+    if not many and not mapping:
         return None if text in {"", "null"} and type(None) in origins else text
     if many and not text.lstrip().startswith("["):
         return [part.strip() for part in text.split(",") if part.strip()]

@@ -95,7 +95,7 @@ class Tasks:
             await asyncio.wait([task], timeout=self._patience)
 
     async def close(self) -> None:
-        """Stop them all and wait for their end; one that does not end within the patience is named and left."""
+        """Stop them all and wait for their end; one that does not end within the patience is logged."""
         self._closed = True
         tasks = list(self._tasks.values())
         for task in tasks:

@@ -1,0 +1,112 @@
+"""The outbox: letters written in the same transaction as the rows they tell of, until the bus has them."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table, Text, delete, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from muster_bus.spool import Letter
+from muster_sql.batches import CHUNK_ROWS
+from muster_sql.database import Database
+from muster_sql.types import UtcDateTime
+
+
+def outbox_table(metadata: MetaData, name: str = "outbox") -> Table:
+    """The table of an outbox; declare it beside the service's own tables, and in a migration."""
+    return Table(
+        name,
+        metadata,
+        Column("position", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+        Column("id", Text, nullable=False, unique=True),
+        Column("subject", Text, nullable=False),
+        Column("headers", postgresql.JSONB().with_variant(sqlite.JSON(), "sqlite"), nullable=False),
+        Column("payload", LargeBinary, nullable=False),
+        Column("put_at", UtcDateTime(), nullable=False),
+        sqlite_autoincrement=True,  # positions are never given twice, also after the last row is gone
+    )
+
+
+class Outbox:
+    """A spool in a service's own database: fact and row are one transaction, never one without the other.
+
+    ``put_in`` is for handlers; the courier of the bus uses the rest. At most ``capacity`` letters wait; then
+    the oldest are dropped and counted.
+    """
+
+    def __init__(self, database: Database, table: Table, capacity: int = 1_000_000) -> None:
+        self._database, self._table = database, table
+        self._capacity = capacity
+        self._dropped = 0
+
+    @property
+    def capacity(self) -> int:
+        """How many letters it holds at most."""
+        return self._capacity
+
+    @property
+    def dropped(self) -> int:
+        """How many letters this process dropped because the outbox was full."""
+        return self._dropped
+
+    async def put_in(self, connection: AsyncConnection, letters: Iterable[Letter]) -> None:
+        """Write the letters in the transaction of ``connection``; a known id is kept once."""
+        now = datetime.now(UTC)
+        rows = [{**_row(letter), "put_at": now} for letter in letters]
+        if not rows:
+            return
+        dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+        statement = dialect.insert(self._table).on_conflict_do_nothing(index_elements=["id"])
+        for start in range(0, len(rows), CHUNK_ROWS):
+            await connection.execute(statement, rows[start : start + CHUNK_ROWS])
+        await self._make_room(connection)
+
+    async def put(self, *letters: Letter) -> None:
+        """Write the letters in a transaction of their own; they survive a power cut once this returns."""
+        async with self._database.begin() as connection:
+            await self.put_in(connection, letters)
+
+    async def take(self, limit: int) -> list[Letter]:
+        """The oldest letters, oldest first; they stay until they are done."""
+        columns = self._table.c
+        query = select(columns.id, columns.subject, columns.payload, columns.headers)
+        async with self._database.read() as connection:
+            found = await connection.execute(query.order_by(columns.position).limit(limit))
+            return [Letter(row.id, row.subject, row.payload, row.headers) for row in found]
+
+    async def done(self, ids: Iterable[str]) -> None:
+        """Forget the letters the broker has acknowledged."""
+        wanted = list(ids)
+        async with self._database.begin() as connection:
+            for start in range(0, len(wanted), CHUNK_ROWS):
+                chunk = wanted[start : start + CHUNK_ROWS]
+                await connection.execute(delete(self._table).where(self._table.c.id.in_(chunk)))
+
+    async def size(self) -> int:
+        """How many letters wait."""
+        async with self._database.read() as connection:
+            return (await connection.execute(select(func.count()).select_from(self._table))).scalar_one()
+
+    async def oldest(self) -> datetime | None:
+        """When the letter that waits longest was put; ``None`` if none waits."""
+        query = select(self._table.c.put_at).order_by(self._table.c.position).limit(1)
+        async with self._database.read() as connection:
+            return (await connection.execute(query)).scalar_one_or_none()
+
+    async def _make_room(self, connection: AsyncConnection) -> None:
+        """Drop what lies more than ``capacity`` positions behind the newest; cheap, as nothing is counted."""
+        newest = select(func.max(self._table.c.position)).scalar_subquery()
+        gone = await connection.execute(
+            delete(self._table).where(self._table.c.position <= newest - self._capacity)
+        )
+        self._dropped += max(0, gone.rowcount)
+
+
+def _row(letter: Letter) -> dict[str, object]:
+    return {
+        "id": letter.id,
+        "subject": letter.subject,
+        "headers": letter.headers,
+        "payload": letter.payload,
+    }
