@@ -40,14 +40,13 @@ class Count:
         return self.values.get(values, 0.0)
 
 
-
 class Gauge:
-    """Figures read when somebody scrapes, from any thread; a second one of a name takes the first one's place.
+    """Figures read when somebody scrapes, from any thread; a second one of a name replaces the first.
 
     Args:
         name: as Prometheus shows it.
         help: one sentence.
-        read: the figures now, each under its label values; ``()`` where there are no labels.
+        read: the figures now, each under its label values; ``()`` where there are no labels. Must not raise.
         labels: names of the labels.
         monotone: whether the figures only grow, so that they are shown as counters.
     """
