@@ -1,0 +1,137 @@
+"""Where everything of one embedded fleet lies: the only file that knows the names inside its directory."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from muster_client.embedded.errors import CannotStart
+
+
+def default_directory() -> Path:
+    """``$MUSTER_DIR``, else ``$XDG_DATA_HOME/muster``, else ``~/.local/share/muster``.
+
+    Raises:
+        CannotStart: there is no home directory to fall back to.
+    """
+    if chosen := os.environ.get("MUSTER_DIR"):
+        return Path(chosen)
+    if data := os.environ.get("XDG_DATA_HOME"):
+        return Path(data) / "muster"
+    try:
+        return Path.home() / ".local" / "share" / "muster"
+    except RuntimeError as error:
+        raise CannotStart("cannot find a home directory; give a place for the fleet with --dir") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths of one fleet; every directory is its owner's alone (0700)."""
+
+    root: Path
+
+    @classmethod
+    def at(cls, directory: Path | None) -> "Layout":
+        """The fleet in ``directory``, or in the default one; absolute, since processes change theirs."""
+        return cls(Path(os.path.abspath((directory or default_directory()).expanduser())))  # noqa: PTH100 (links stay)
+
+    @property
+    def state(self) -> Path:
+        """What the supervisor last knew of itself and its processes."""
+        return self.root / "fleet.json"
+
+    @property
+    def client(self) -> Path:
+        """How commands connect: servers, identity, seed file."""
+        return self.root / "client.json"
+
+    @property
+    def keys(self) -> Path:
+        """One seed per role; the Redis password."""
+        return self.root / "keys"
+
+    @property
+    def broker(self) -> Path:
+        """Configuration and JetStream files of the broker."""
+        return self.root / "broker"
+
+    @property
+    def broker_config(self) -> Path:
+        """Rendered at each start."""
+        return self.broker / "nats.conf"
+
+    @property
+    def redis(self) -> Path:
+        """Configuration and append-only file of Redis."""
+        return self.root / "redis"
+
+    @property
+    def redis_config(self) -> Path:
+        """Rendered at each start; holds the password, hence 0600."""
+        return self.redis / "redis.conf"
+
+    @property
+    def redis_password(self) -> Path:
+        """Generated once, 0600."""
+        return self.keys / "redis.password"
+
+    @property
+    def registry(self) -> Path:
+        """The registry's database and spool."""
+        return self.root / "registry"
+
+    @property
+    def identities(self) -> Path:
+        """Whose public key is whose, for the registry: ``{public: {role, name}}``."""
+        return self.registry / "identities.json"
+
+    @property
+    def agent(self) -> Path:
+        """The state of this machine's agent; its key is born there."""
+        return self.root / "agent"
+
+    @property
+    def logs(self) -> Path:
+        """One file per process."""
+        return self.root / "logs"
+
+    @property
+    def run(self) -> Path:
+        """Locks; worthless once nothing runs."""
+        return self.root / "run"
+
+    def seed(self, identity: str) -> Path:
+        """The nkey seed of one identity, 0600."""
+        return self.keys / f"{identity}.seed"
+
+    def log(self, name: str) -> Path:
+        """The log file of one process."""
+        return self.logs / f"{name}.log"
+
+    def lock(self, name: str) -> Path:
+        """Held for as long as the process ``name`` lives."""
+        return self.run / f"{name}.lock"
+
+    @property
+    def parts(self) -> tuple[Path, ...]:
+        """Every directory below the root."""
+        return (self.keys, self.broker, self.redis, self.registry, self.agent, self.logs, self.run)
+
+    def create(self) -> None:
+        """Make every directory, 0700, and see that it can be written to.
+
+        Raises:
+            CannotStart: the directory cannot be made or written to.
+        """
+        try:
+            # Modes are set where we create, and left alone where not: --dir may name any place.
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for part in self.parts:
+                part.mkdir(exist_ok=True, mode=0o700)
+            probe = self.run / "writable"
+            probe.write_bytes(b"Muster was here.\n")
+            probe.unlink()
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise CannotStart(
+                f"cannot start in {self.root}: {why}; give a directory that you may write to with --dir"
+            ) from error

@@ -1,0 +1,94 @@
+"""What a fleet on one machine is made of, in the order it starts."""
+
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+
+from muster_client.embedded import binaries, readiness, redis
+from muster_client.embedded.child import Part
+from muster_client.embedded.files import keep
+from muster_client.embedded.layout import Layout
+from muster_client.embedded.ports import LOOPBACK
+
+NATS, REDIS, REGISTRY, AGENT = "nats", "redis", "fleet-registry", "host-agent"
+NAMES = (NATS, REDIS, REGISTRY, AGENT)
+"""Every process, in the order of starting; they stop the other way round."""
+MONITOR = "nats-monitor"
+PORTS = (NATS, MONITOR, REDIS, REGISTRY, AGENT)
+"""What needs a port; a service's is that of its health and metrics."""
+_SERVICE_STOP_SECONDS = 15.0
+"""Services drain for up to 10 s."""
+
+
+def nats(layout: Layout, ports: Mapping[str, int], provision: Callable[[], Awaitable[None]]) -> Part:
+    """The broker; it counts as running only when its streams are as they should be."""
+    return Part(
+        name=NATS,
+        command=[str(binaries.nats_server()), "-c", str(layout.broker_config)],
+        directory=layout.broker,
+        endpoint=f"nats://{LOOPBACK}:{ports[NATS]}",
+        ready=readiness.http(ports[MONITOR], "/healthz?js-enabled-only=true"),
+        then=provision,
+    )
+
+
+def redis_part(layout: Layout, ports: Mapping[str, int]) -> Part:
+    """Redis, over its own append-only file."""
+    keep(layout.redis_config, redis.config(layout, ports[REDIS]))
+    return Part(
+        name=REDIS,
+        command=[str(binaries.redis_server()), str(layout.redis_config)],
+        directory=layout.redis,
+        endpoint=f"redis://{LOOPBACK}:{ports[REDIS]}",
+        ready=readiness.redis(ports[REDIS], redis.password(layout)),
+    )
+
+
+def registry(layout: Layout, ports: Mapping[str, int]) -> Part:
+    """fleet-registry, its truth in SQLite."""
+    secret = redis.password(layout)
+    return _service(
+        layout,
+        ports,
+        REGISTRY,
+        {
+            "NATS_URL": f"nats://{LOOPBACK}:{ports[NATS]}",
+            "SEED_FILE": str(layout.seed(REGISTRY)),
+            "SYSTEM_SEED_FILE": str(layout.seed("system")),
+            "REDIS_URL": f"redis://:{secret}@{LOOPBACK}:{ports[REDIS]}/0",
+            "DATABASE_URL": f"sqlite:///{layout.registry}/registry.db",
+            "IDENTITIES_FILE": str(layout.identities),
+        },
+    )
+
+
+def agent(layout: Layout, ports: Mapping[str, int]) -> Part:
+    """The host-agent of this machine. Its first restart waits, so that its loss can be seen."""
+    settings = {"NATS_URL": f"nats://{LOOPBACK}:{ports[NATS]}", "STATE_DIR": str(layout.agent)}
+    return _service(layout, ports, AGENT, settings, first_restart_seconds=5.0)
+
+
+def step(module: str, *options: str) -> list[str]:
+    """The command of something done once, by a process of its own."""
+    return [sys.executable, "-P", "-m", f"muster_client.embedded.{module}", *options]
+
+
+def _service(
+    layout: Layout,
+    ports: Mapping[str, int],
+    name: str,
+    settings: Mapping[str, str],
+    *,
+    first_restart_seconds: float = 0.2,
+) -> Part:
+    prefix = name.upper().replace("-", "_")
+    everywhere = {"HEALTH_PORT": str(ports[name])}
+    return Part(
+        name=name,
+        command=binaries.service(name),
+        directory=layout.root,
+        endpoint=f"http://{LOOPBACK}:{ports[name]}",
+        ready=readiness.http(ports[name], "/readyz"),
+        env={f"{prefix}_{key}": value for key, value in {**everywhere, **settings}.items()},
+        first_restart_seconds=first_restart_seconds,
+        stop_seconds=_SERVICE_STOP_SECONDS,
+    )

@@ -1,0 +1,57 @@
+"""Streams and consumers as they should be: what the provisioner does once the broker is up."""
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+from muster_bus.bus import Bus
+from muster_bus.errors import MusterError
+from muster_bus.permissions import Special
+from muster_bus.settings import BusSettings
+from muster_bus.streams import reconcile
+from muster_client.embedded.errors import CannotStart
+from muster_client.embedded.layout import Layout
+from muster_client.embedded.ports import LOOPBACK
+
+FIRST_TRY_SECONDS = 10.0
+
+
+async def provision(servers: list[str], seed_file: Path, *, replicas: int = 1) -> list[str]:
+    """Reconcile streams and consumers as the provisioner; what was changed, for people.
+
+    Raises:
+        CannotStart: the broker cannot be reached, or refuses.
+    """
+    settings = BusSettings(servers=servers, identity=Special.PROVISIONER.value, seed_file=seed_file)
+    try:
+        bus = await Bus.connect(settings, first_try_seconds=FIRST_TRY_SECONDS)
+        try:
+            return await reconcile(bus.client.jetstream(), replicas=replicas)
+        finally:
+            await bus.close()
+    except Exception as error:
+        # nats-py raises many kinds; whichever it is, the streams are not as they should be.
+        raise CannotStart(
+            f"cannot provision {', '.join(servers)}: {error or type(error).__name__}"
+        ) from error
+
+
+def main() -> int:
+    """Say what was changed; if it cannot be done, one sentence on standard error and exit code 1."""
+    options = argparse.ArgumentParser(prog="provision")
+    options.add_argument("--dir", type=Path, required=True)
+    options.add_argument("--port", type=int, required=True)
+    chosen = options.parse_args()
+    seed = Layout.at(chosen.dir).seed(Special.PROVISIONER.value)
+    try:
+        changed = asyncio.run(provision([f"nats://{LOOPBACK}:{chosen.port}"], seed))
+    except (CannotStart, MusterError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write("".join(f"{change}\n" for change in changed))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,208 @@
+"""The supervisor: starts the fleet of one directory, keeps it running, and stops it in order.
+
+Order of a start: what an earlier supervisor left behind ends; Redis, and beside it keys and
+configuration, the broker, its streams; then the registry and the agent together. A stop goes the other
+way round: the agent says goodbye while there is still somebody to hear it.
+"""
+
+import asyncio
+import signal
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import Callable, Coroutine, Mapping
+
+from muster_client.embedded import plan, ports
+from muster_client.embedded.child import Child, Part
+from muster_client.embedded.errors import AlreadyRunning, CannotStart, PortTaken
+from muster_client.embedded.journal import Journal
+from muster_client.embedded.layout import Layout
+from muster_client.embedded.locks import Lock
+from muster_client.embedded.logfiles import rotate, rotate_live
+from muster_client.embedded.orphans import stop_orphans
+from muster_client.embedded.processes import Process
+from muster_client.embedded.record import Phase, Record, read, write
+
+ATTEMPTS = 3
+"""How often a fleet is started over because somebody took one of its ports meanwhile."""
+_LOOK_AT_LOGS_SECONDS = 60.0
+
+Watch = Callable[[Record], None]
+"""Told of each change of the fleet, with the whole of it."""
+
+
+class Supervisor:
+    """One run of one fleet."""
+
+    def __init__(self, layout: Layout, journal: Journal, watch: Watch) -> None:
+        self._layout = layout
+        self._journal = journal
+        self._watch = watch
+        self._record = Record()
+        self._children: list[Child] = []
+        self._asked_to_stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Start everything, look after it until a signal says stop, then stop everything.
+
+        Raises:
+            AlreadyRunning: another supervisor looks after this directory.
+            CannotStart: a part could not be started; everything else was stopped again.
+        """
+        lock = Lock(self._layout.lock("supervisor"))
+        if not lock.take():
+            raise AlreadyRunning(f"cannot start: another supervisor looks after {self._layout.root}")
+        try:
+            self._begin()
+            self._hear_signals()
+            await self._live()
+        finally:
+            lock.drop()
+
+    def _begin(self) -> None:
+        """Take over from the supervisor before us, whatever became of it."""
+        before = read(self._layout)
+        self._record = Record(
+            Phase.STARTING, supervisor=Process.me(), ports=before.ports, entries=before.entries
+        )
+        self._tell(entries=False)
+        for name in stop_orphans(self._layout, before):
+            self._journal.warning("stopped what the supervisor before us had left running", process=name)
+        for name in plan.NAMES:
+            rotate(self._layout.log(name))
+
+    def _hear_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for which in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(which, self._asked_to_stop.set)
+        loop.add_signal_handler(signal.SIGUSR1, self._wake)
+
+    def _wake(self) -> None:
+        self._journal.info("asked to start what has stopped")
+        for child in self._children:
+            child.wake()
+
+    async def _live(self) -> None:
+        try:
+            if await self._start_unless_stopped():
+                self._enter(Phase.READY)
+                await self._until_stopped()
+        except Exception as error:
+            # Also for what nobody foresaw: processes must not outlive a supervisor that gives up.
+            await self._stop()
+            self._enter(Phase.FAILED, problem=str(error) or type(error).__name__)
+            raise
+        await self._stop()
+        self._enter(Phase.STOPPED)
+
+    async def _start_unless_stopped(self) -> bool:
+        """Start everything; False if a signal came first."""
+        starting = asyncio.create_task(self._start())
+        stopping = asyncio.create_task(self._asked_to_stop.wait())
+        await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if starting.done():
+            starting.result()
+            return True
+        starting.cancel()
+        await asyncio.wait([starting])
+        return False
+
+    async def _start(self) -> None:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                await self._start_on(ports.choose(plan.PORTS, self._record.ports))
+            except PortTaken as error:
+                if attempt == ATTEMPTS:
+                    raise
+                self._journal.warning(str(error), attempt=attempt)
+                await self._stop()
+                self._children = []
+            else:
+                return
+
+    async def _start_on(self, chosen: Mapping[str, int]) -> None:
+        self._record = Record(Phase.STARTING, supervisor=self._record.supervisor, ports=chosen)
+
+        async def provision() -> None:
+            await self._once("provision", "--port", str(chosen[plan.NATS]))
+
+        # Every child exists from the beginning, so that progress shows what is still to come.
+        broker = self._child(plan.nats(self._layout, chosen, provision))
+        cache = self._child(plan.redis_part(self._layout, chosen))
+        registry = self._child(plan.registry(self._layout, chosen))
+        agent = self._child(plan.agent(self._layout, chosen))
+        self._tell()
+
+        async def ground() -> None:
+            await self._once(
+                "groundwork", "--port", str(chosen[plan.NATS]), "--monitor-port", str(chosen[plan.MONITOR])
+            )
+            await broker.start()
+
+        await _together(cache.start(), ground())
+        await _together(registry.start(), agent.start())
+
+    def _child(self, part: Part) -> Child:
+        child = Child(part, self._layout, self._journal, self._tell)
+        self._children.append(child)
+        return child
+
+    async def _once(self, module: str, *options: str) -> None:
+        """Do a step in a process of its own and wait for its end."""
+        command = plan.step(module, "--dir", str(self._layout.root), *options)
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, cwd=self._layout.root, start_new_session=True
+        )
+        try:
+            said, complained = await process.communicate()
+        except asyncio.CancelledError:
+            process.kill()
+            await process.wait()
+            raise
+        for line in said.decode(errors="replace").splitlines():
+            self._journal.info(line, step=module)
+        if process.returncode:
+            why = complained.decode(errors="replace").strip().splitlines() or [
+                f"exited with {process.returncode}"
+            ]
+            self._journal.error("step failed", step=module, said="\n".join(why[-30:]))
+            raise CannotStart(why[-1])
+
+    async def _until_stopped(self) -> None:
+        while not self._asked_to_stop.is_set():
+            try:
+                await asyncio.wait_for(self._asked_to_stop.wait(), _LOOK_AT_LOGS_SECONDS)
+            except TimeoutError:
+                for name in plan.NAMES:
+                    rotate_live(self._layout.log(name))
+
+    async def _stop(self) -> None:
+        self._enter(Phase.STOPPING)
+        for child in reversed(self._children):
+            await child.stop()
+
+    def _enter(self, phase: Phase, problem: str = "") -> None:
+        self._journal.info(f"fleet {phase}")
+        self._record = Record(phase, self._record.supervisor, problem, self._record.ports)
+        self._tell()
+
+    def _tell(self, *, entries: bool = True) -> None:
+        """Write down how things are, and tell whoever watches."""
+        now = self._record
+        known = tuple(child.entry for child in self._children) if entries else now.entries
+        self._record = Record(now.phase, now.supervisor, now.problem, now.ports, known)
+        try:
+            write(self._layout, self._record)
+        except OSError as error:
+            self._journal.error("cannot write fleet.json", why=error.strerror)
+        self._watch(self._record)
+
+
+async def _together(*starts: Coroutine[None, None, None]) -> None:
+    """Await all at once; the first that fails ends the wait for the others."""
+    tasks = [asyncio.ensure_future(start) for start in starts]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
