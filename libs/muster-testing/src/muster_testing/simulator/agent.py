@@ -194,11 +194,13 @@ class SimulatedAgent:
             self._ack.set_result(None)
 
     def _adopt(self, interval: float) -> None:
-        # The beat that is due next keeps its time and states the new interval: nobody may be judged by one
-        # it has not stated. From then on the new interval's own grid counts, so the phases stay even.
-        if interval != self.interval:
-            self.interval = interval
-            self._network.stats.intervals_adopted += 1
+        if interval == self.interval:
+            return
+        self.interval = interval
+        self._network.stats.intervals_adopted += 1
+        # As a real agent does: a beat at once states the new interval, and from then on its own grid counts.
+        if self.condition is Condition.UP:
+            self._beat()
 
     # What it says -----------------------------------------------------------------------------------------
 

@@ -1,0 +1,116 @@
+"""``python -m tests.bench [B1 B2 …]``: run benchmarks, each in a process of its own; print one table."""
+
+import argparse
+import contextlib
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+from tests.bench.measure import Row
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Which module runs a benchmark, and the seconds after which it is ended from outside."""
+
+    module: str
+    limit_seconds: float
+
+
+BENCHMARKS = {
+    "B19": Benchmark("tests.bench.b19_codec", 60),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what was asked for: 0: every target met; 1: one missed; 2: one could not be measured."""
+    options = _parser().parse_args(arguments)
+    if options.inside:
+        return _inside(options.only[0])
+    chosen = options.only or list(BENCHMARKS)
+    rows, failures = [], []
+    for name in chosen:
+        found, failure = _outside(name)
+        rows += found
+        failures += [failure] if failure else []
+    sys.stdout.write(_as_json(rows, failures) if options.json else table(rows))
+    for failure in failures:
+        sys.stderr.write(f"{failure}\n")
+    return 2 if failures else int(any(row.met is False for row in rows))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("only", nargs="*", choices=[[], *BENCHMARKS], metavar="ID", help="for example B1 B19")
+    parser.add_argument("--json", action="store_true", help="rows for programs")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def _inside(name: str) -> int:
+    rows: list[Row] = importlib.import_module(BENCHMARKS[name].module).run()
+    sys.stdout.write(json.dumps([row.as_dict() for row in rows]))
+    return 0
+
+
+def _outside(name: str) -> tuple[list[Row], str]:
+    """Run one benchmark in a process group of its own, which ends with it whatever happens."""
+    sys.stderr.write(f"{name} …")
+    sys.stderr.flush()
+    began = time.monotonic()
+    command = [sys.executable, "-m", "tests.bench", "--inside", name]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    try:
+        out, err = child.communicate(timeout=BENCHMARKS[name].limit_seconds)
+    except subprocess.TimeoutExpired:
+        return [], f"cannot finish {name} within {BENCHMARKS[name].limit_seconds:.0f} s"
+    finally:
+        _end_group(child.pid)
+        sys.stderr.write(f" {time.monotonic() - began:.0f} s\n")
+    if child.returncode != 0:
+        return [], f"cannot measure {name}: {err.decode(errors='replace')[-2000:]}"
+    return [Row(**row) for row in json.loads(out)], ""
+
+
+def _end_group(group: int) -> None:
+    # The servers a benchmark started are in its group; after its own cleaning up there is nobody left.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def _as_json(rows: list[Row], failures: list[str]) -> str:
+    return json.dumps({"rows": [row.as_dict() for row in rows], "failures": failures}, indent=2) + "\n"
+
+
+_HEADS = ("id", "what", "Muster", "peer or limit", "ratio", "target", "verdict")
+
+
+def table(rows: list[Row]) -> str:
+    """The rows for people, columns as wide as they must be."""
+    lines = [_HEADS, *(_cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADS))]
+    return "".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() + "\n"
+                   for line in lines)  # fmt: skip
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    peer = "" if row.peer is None else f"{_number(row.peer)} {row.unit} {row.peer_name}".strip()
+    verdict = {True: "met", False: "MISSED", None: "-"}[row.met]
+    ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+    what = f"{row.what} ({row.note})" if row.note else row.what
+    return row.id, what, f"{_number(row.muster)} {row.unit}", peer, ratio, row.target, verdict
+
+
+def _number(value: float) -> str:
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

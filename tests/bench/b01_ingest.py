@@ -1,0 +1,58 @@
+"""B1: heartbeats per second, from the socket to presence being up to date, of 1,000 agents at a blast."""
+
+import asyncio
+import secrets
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+
+from tests.bench.blaster import Battery, Blaster
+from tests.bench.contestants import Contestant, limit, naive
+from tests.bench.ground import Ground, ground
+from tests.bench.measure import PAIRS, Row
+
+from muster_testing.wait import until
+
+Opening = Callable[[Ground], AbstractAsyncContextManager[Contestant]]
+
+_VOLLEY = 40_000
+_SMALL_VOLLEY = 8_000
+"""For the warm-up, and for FastStream, which is ten times slower."""
+
+
+def run() -> list[Row]:
+    """Muster, the limit and FastStream in turn, five times."""
+    return asyncio.run(_run())
+
+
+async def _run() -> list[Row]:
+    battery = Battery(port=0, secret=secrets.token_hex(32))
+    rates: dict[str, list[float]] = {"limit": [], "naive": []}
+    async with ground(battery.roster) as here:
+        with Blaster(replace(battery, port=here.nats.port)) as blaster:
+            for _ in range(PAIRS):
+                rates["limit"].append(await _rate(here, limit, blaster, _VOLLEY))
+                rates["naive"].append(await _rate(here, naive, blaster, _SMALL_VOLLEY))
+    print(rates, statistics.median(rates["limit"]))
+    return []
+
+
+async def _rate(here: Ground, opening: Opening, blaster: Blaster, count: int) -> float:
+    """Heartbeats per second of one volley; a smaller one goes before, so that all agents are known."""
+    async with opening(here) as contestant:
+        await _volley(contestant, blaster, _SMALL_VOLLEY)
+        return count / await _volley(contestant, blaster, count)
+
+
+async def _volley(contestant: Contestant, blaster: Blaster, count: int) -> float:
+    """Seconds from the order to fire until presence is up to date."""
+    await asyncio.to_thread(blaster.load, count)
+    contestant.reset()
+    began = time.perf_counter()
+    blaster.fire()
+    await until(lambda: contestant.seen >= count, seconds=30, every=0.002)
+    took = time.perf_counter() - began
+    await asyncio.to_thread(blaster.done)
+    return took
