@@ -4,6 +4,7 @@
 never renamed or removed. Times are ISO 8601 with an offset; units are in the names.
 """
 
+import json
 from enum import StrEnum
 from typing import Any
 
@@ -113,7 +114,102 @@ class DeadLetterLine(Output):
     payload: str = Field(description="Its first bytes, base64.")
 
 
+class ProcessState(StrEnum):
+    """How one process of an embedded fleet is."""
+
+    STARTING = "starting"
+    """It runs, and is not ready yet."""
+    RUNNING = "running"
+    RESTARTING = "restarting"
+    """It died and will be started again in a moment."""
+    STOPPED = "stopped"
+    FAILED = "failed"
+    """It could not be started."""
+
+
+class FleetPhase(StrEnum):
+    """Where in its life an embedded fleet is."""
+
+    STARTING = "starting"
+    READY = "ready"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    """It could not be started."""
+    ABANDONED = "abandoned"
+    """Its supervisor was killed: what still runs is looked after by nobody."""
+
+
+class MemoryMeasure(StrEnum):
+    """What a number of bytes counts."""
+
+    PSS = "pss"
+    """Pages shared with other processes count by their share, so that a sum over processes is true."""
+    RSS = "rss"
+    """Shared pages count in full, once for each process; used where the system does not tell the PSS."""
+
+
+class ProcessStatus(Output):
+    """One process of an embedded fleet."""
+
+    name: str
+    state: ProcessState
+    pid: int | None = Field(default=None, description="Null while it does not run.")
+    memory_bytes: int | None = Field(
+        default=None, description="Null while it does not run; ``memory_measure`` says what is counted."
+    )
+    memory_measure: MemoryMeasure | None = None
+    uptime_seconds: float | None = Field(
+        default=None, description="Since its last start; null while it does not run."
+    )
+    restarts: int = Field(default=0, description="How often it died and was started again since muster up.")
+    endpoint: str | None = Field(
+        default=None, description="Where it listens; of a service, health and metrics."
+    )
+    log: str | None = Field(default=None, description="Path of its log file.")
+    detail: str | None = Field(default=None, description="How it last ended, if it did; for people.")
+
+
+class StatusOutput(Output):
+    """``muster status``: an embedded fleet, process by process."""
+
+    directory: str
+    phase: FleetPhase
+    problem: str | None = Field(default=None, description="What is wrong and what to do; for people.")
+    processes: list[ProcessStatus] = Field(description="In the order of their start.")
+    supervisor: ProcessStatus = Field(description="Who looks after them.")
+    memory_bytes: int = Field(description="Of all processes and the supervisor together.")
+
+
+class Health(StrEnum):
+    """The verdict of one check."""
+
+    OK = "ok"
+    WARN = "warn"
+    """It works; somebody should look at it."""
+    FAIL = "fail"
+
+
+class CheckResult(Output):
+    """One check of ``muster doctor``."""
+
+    name: str
+    verdict: Health
+    text: str = Field(description="What was found.")
+    advice: str | None = Field(default=None, description="What to do about it; null where all is well.")
+
+
+class DoctorOutput(Output):
+    """``muster doctor``: whether all is well, and what to do if not."""
+
+    directory: str
+    verdict: Health = Field(description="The worst of all checks.")
+    checks: list[CheckResult]
+
+
 OUTPUTS: dict[str, TypeAdapter[Any]] = {
+    "status": TypeAdapter(StatusOutput),
+    "doctor": TypeAdapter(DoctorOutput),
     "agents-list": TypeAdapter(list[AgentLine]),
     "agents-show": TypeAdapter(AgentShown),
     "agents-history": TypeAdapter(list[AgentEvent]),
@@ -142,3 +238,33 @@ def schema_of(command: str) -> dict[str, Any]:
 def as_json(command: str, value: object, *, indent: int | None = 2) -> str:
     """``value`` as ``command`` prints it."""
     return OUTPUTS[command].dump_json(value, indent=indent).decode()
+
+
+def main() -> int:
+    """``python -m muster_client.outputs --write|--check [DIRECTORY]``: keep the published schemas in step."""
+    import argparse  # noqa: PLC0415  (only for those who publish)
+    import sys  # noqa: PLC0415
+    from pathlib import Path  # noqa: PLC0415
+
+    options = argparse.ArgumentParser(prog="muster_client.outputs", description=main.__doc__)
+    what = options.add_mutually_exclusive_group(required=True)
+    what.add_argument("--write", action="store_true", help="write what differs")
+    what.add_argument("--check", action="store_true", help="name what differs; exit code 1 if anything does")
+    options.add_argument("directory", type=Path, nargs="?", default=Path("contracts/cli"))
+    chosen = options.parse_args()
+    texts = {f"{name}.json": json.dumps(schema_of(name), indent=2) + "\n" for name in OUTPUTS}
+    seen = {path.name: path.read_text() for path in chosen.directory.glob("*.json")}
+    stale = sorted(name for name in texts.keys() | seen.keys() if texts.get(name) != seen.get(name))
+    for name in stale if chosen.write else ():
+        chosen.directory.mkdir(parents=True, exist_ok=True)
+        if name in texts:
+            (chosen.directory / name).write_text(texts[name])
+        else:
+            (chosen.directory / name).unlink()
+    done = "written" if chosen.write else "stale, run: python -m muster_client.outputs --write"
+    sys.stdout.write("".join(f"{chosen.directory / name}: {done}\n" for name in stale))
+    return 1 if stale and chosen.check else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
