@@ -3,29 +3,49 @@
 import re
 from typing import Annotated
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 AGENT_ID_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 """An agent id is one subject token: never a wildcard, a dot or a space (architecture, section 7)."""
 
-AgentId = Annotated[str, StringConstraints(pattern=AGENT_ID_PATTERN)]
-"""The name one agent speaks and is spoken to under; at most 63 characters."""
-
-ServiceName = Annotated[str, StringConstraints(pattern=AGENT_ID_PATTERN)]
-"""The name a service speaks under when it speaks for no agent, for example ``fleet-registry``."""
-
-GroupName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+AgentId = Annotated[
+    str,
+    StringConstraints(pattern=AGENT_ID_PATTERN),
+    Field(description="The name one agent speaks and is spoken to under; at most 63 characters."),
+]
+ServiceName = Annotated[
+    str,
+    StringConstraints(pattern=AGENT_ID_PATTERN),
+    Field(description="The name a service speaks under when it speaks for no agent, such as fleet-registry."),
+]
+GroupName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$"),
+    Field(description="The name of a group of agents; at most 63 characters."),
+]
 
 EPOCH_PATTERN = r"^[0-9a-f]{12}-[0-9a-f]{12}$"
 
-Epoch = Annotated[str, StringConstraints(pattern=EPOCH_PATTERN)]
-"""One run of one agent: 12 hex digits of the machine's boot id, then its start in ms since 1970, in hex.
+Epoch = Annotated[
+    str,
+    StringConstraints(pattern=EPOCH_PATTERN),
+    Field(
+        description="One run of one agent: 12 hex digits of the machine's boot id, "
+        "then its start in ms since 1970, in hex."
+    ),
+]
+"""The first half tells two machines with one id apart; the second orders the runs on one machine."""
 
-The first half tells two machines with one id apart; the second orders the runs on one machine.
-"""
-
-LabelKey = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9]([a-zA-Z0-9_./-]{0,61}[a-zA-Z0-9])?$")]
-LabelValue = Annotated[str, StringConstraints(pattern=r"^([a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?)?$")]
+LabelKey = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-zA-Z0-9]([a-zA-Z0-9_./-]{0,61}[a-zA-Z0-9])?$"),
+    Field(description="The name of a label, by the rules of Kubernetes."),
+]
+LabelValue = Annotated[
+    str,
+    StringConstraints(pattern=r"^([a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?)?$"),
+    Field(description="The value of a label, by the rules of Kubernetes; may be empty."),
+]
 """Label keys and values follow the Kubernetes rules, so that labels carry over unchanged."""
 
 

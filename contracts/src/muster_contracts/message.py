@@ -64,7 +64,7 @@ class Subject(str):
 class Message(BaseModel):
     """Base of all contracts. Readers skip fields that newer writers add."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     SUBJECT: ClassVar[Subject]
     DELIVERY: ClassVar[Delivery]
@@ -112,7 +112,7 @@ class DurableFact(Message):
 class Answer(BaseModel):
     """What an ask is answered with; travels to the asker's inbox, so it has no subject of its own."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 A_co = TypeVar("A_co", bound=BaseModel, covariant=True)
@@ -135,7 +135,9 @@ class Problem(Answer):
         description="Stable, for programs: not-found, invalid, conflict, unavailable, internal."
     )
     text: str = Field(description="For people.")
-    details: dict[str, Any] = Field(default_factory=dict)
+    details: dict[str, Any] = Field(
+        default_factory=dict, description="More for programs, by code; may be empty."
+    )
 
 
 def kebab(name: str) -> str:

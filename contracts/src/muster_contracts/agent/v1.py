@@ -68,7 +68,9 @@ class Hello(Ask[Welcome]):
     agent_id: AgentId
     kind: AgentKind
     epoch: Epoch
-    agent_version: str = Field(max_length=64)
+    agent_version: str = Field(
+        max_length=64, description="The version of the agent's package, such as 0.1.0."
+    )
     interval_seconds: float = Field(
         gt=0, description="The interval the agent lives by until it is granted one."
     )

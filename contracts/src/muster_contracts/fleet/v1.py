@@ -106,8 +106,12 @@ class IdentityConflict(DurableFact):
     epoch: Epoch
     known_as: AgentId = Field(description="The id the registry gave the later one.")
     other_epoch: Epoch
-    address: str | None = None
-    other_address: str | None = None
+    address: str | None = Field(
+        default=None, description="Where the later one connects from, if the broker told."
+    )
+    other_address: str | None = Field(
+        default=None, description="Where the earlier one connects from, if the broker told."
+    )
 
 
 class PartitionSuspected(DurableFact):
@@ -131,9 +135,9 @@ class PartitionEnded(DurableFact):
     HEARD_BY = (Role.OPERATOR,)
 
     service: ServiceName = REGISTRY
-    site: str
-    returned: int
-    still_lost: int
+    site: str = Field(description="As in the PartitionSuspected before it.")
+    returned: int = Field(description="How many of the missing agents are online again.")
+    still_lost: int = Field(description="How many are not, and are said to be lost now.")
     lasted_seconds: float
 
 
@@ -141,7 +145,7 @@ class PartitionEnded(DurableFact):
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class AgentRow(_Part):
@@ -152,15 +156,19 @@ class AgentRow(_Part):
     state: Presence
     reason: Reason
     since: AwareDatetime = Field(description="When it came into this state.")
-    last_seen: AwareDatetime | None = None
+    last_seen: AwareDatetime | None = Field(
+        default=None, description="Its last sign of life; null before the first."
+    )
     labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
     groups: list[GroupName] = Field(default_factory=list)
-    agent_version: str | None = None
+    agent_version: str | None = Field(default=None, description="The version it said in its last hello.")
     epoch: Epoch | None = None
     address: str | None = Field(
         default=None, description="Where its connection comes from, if the broker told."
     )
-    flapping: bool = False
+    flapping: bool = Field(
+        default=False, description="Whether it comes and goes so often that its changes are not said."
+    )
     conflict_with: AgentId | None = Field(
         default=None, description="The id this one speaks under, shared with another."
     )
@@ -170,42 +178,44 @@ class Connection(_Part):
     """One session of an agent, from its first to its last sign of life."""
 
     epoch: Epoch
-    connected_at: AwareDatetime
+    connected_at: AwareDatetime = Field(description="Its first sign of life.")
     disconnected_at: AwareDatetime | None = Field(default=None, description="Null while it is active.")
     duration_seconds: float
-    address: str | None = None
+    address: str | None = Field(default=None, description="Where it came from, if the broker told.")
     reason: Reason | None = Field(default=None, description="Why it ended.")
-    agent_version: str | None = None
+    agent_version: str | None = Field(default=None, description="The version the agent said in its hello.")
 
 
 class AgentEvent(_Part):
     """One line of an agent's history."""
 
-    id: str
+    id: str = Field(description="Names this line; the ``before`` of the next page.")
     event: Presence = Field(description="The state it came into.")
     was: Presence
-    at: AwareDatetime
+    at: AwareDatetime = Field(description="When it came into that state.")
     reason: Reason
     duration_seconds: float | None = Field(
         default=None, description="How long it stayed; null while it lasts."
     )
     epoch: Epoch | None = None
-    address: str | None = None
+    address: str | None = Field(
+        default=None, description="Where its connection came from, if the broker told."
+    )
 
 
 class Group(_Part):
     """A named selector; its members are whoever matches now."""
 
     name: GroupName
-    selector: str
-    members: int = 0
+    selector: str = Field(description="See muster_contracts.selector.")
+    members: int = Field(default=0, description="How many agents match now, the retired ones left out.")
 
 
 class Degraded(_Part):
     """What the registry cannot do just now, for people."""
 
-    since: AwareDatetime
-    text: str
+    since: AwareDatetime = Field(description="When it began.")
+    text: str = Field(description="What cannot be done, and why.")
 
 
 # Questions -----------------------------------------------------------------------------------------
@@ -242,7 +252,7 @@ class FindAgents(Ask[AgentPage]):
     selector: Selector = ""
     states: list[Presence] = Field(default_factory=list, description="Empty: every state but retired.")
     after: AgentId | None = None
-    limit: int = Field(default=50, ge=1, le=500)
+    limit: int = Field(default=50, ge=1, le=500, description="At most this many on one page.")
 
 
 class AgentDetail(_Query):
@@ -290,15 +300,19 @@ class GetHistory(Ask[HistoryPage]):
     ANSWER = HistoryPage
 
     agent_id: AgentId
-    before: str | None = None
-    limit: int = Field(default=50, ge=1, le=500)
+    before: str | None = Field(
+        default=None, description="The ``next`` of the page before; null for the newest."
+    )
+    limit: int = Field(default=50, ge=1, le=500, description="At most this many on one page.")
 
 
 class ConnectionPage(_Query):
     """An agent's sessions, newest first."""
 
     connections: list[Connection]
-    next: str | None = None
+    next: str | None = Field(
+        default=None, description="Ask again with this as ``before``; null on the last page."
+    )
 
 
 class GetConnections(Ask[ConnectionPage]):
@@ -310,8 +324,10 @@ class GetConnections(Ask[ConnectionPage]):
     ANSWER = ConnectionPage
 
     agent_id: AgentId
-    before: str | None = None
-    limit: int = Field(default=50, ge=1, le=500)
+    before: str | None = Field(
+        default=None, description="The ``next`` of the page before; null for the newest."
+    )
+    limit: int = Field(default=50, ge=1, le=500, description="At most this many on one page.")
 
 
 class Summary(_Query):
@@ -319,8 +335,8 @@ class Summary(_Query):
 
     by_state: dict[Presence, int]
     by_kind: dict[AgentKind, int] = Field(default_factory=dict)
-    total: int
-    flapping: int = 0
+    total: int = Field(description="Agents in any state but retired.")
+    flapping: int = Field(default=0, description="Agents that come and go too often to be said one by one.")
     partitions: list[str] = Field(default_factory=list, description="Sites suspected to be cut off.")
     interval_seconds: float = Field(description="The interval the registry grants now.")
     dead_letters: int = Field(

@@ -12,27 +12,27 @@ from muster_contracts.message import Ask, DurableFact, LiveFact, Role, Subject
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class Disk(_Part):
     """One mounted file system with storage behind it."""
 
-    mount_point: str
-    device: str
-    file_system: str
+    mount_point: str = Field(description="Where it is mounted, such as /var.")
+    device: str = Field(description="The block device, such as /dev/vda1.")
+    file_system: str = Field(description="Its type, such as ext4.")
     total_bytes: int
 
 
 class NetworkInterface(_Part):
     """One network interface and its addresses."""
 
-    name: str
-    mac: str | None = None
+    name: str = Field(description="Such as eth0.")
+    mac: str | None = Field(default=None, description="Its hardware address, if it has one.")
     addresses: list[str] = Field(default_factory=list, description="IPv4 and IPv6, without prefix lengths.")
     speed_mbits: int | None = Field(default=None, description="Link speed in Mbit/s, where the driver tells.")
-    mtu: int | None = None
-    is_up: bool = True
+    mtu: int | None = Field(default=None, description="The largest packet it takes, in bytes.")
+    is_up: bool = Field(default=True, description="Whether it is switched on.")
 
 
 class Described(DurableFact):
@@ -44,13 +44,13 @@ class Described(DurableFact):
 
     agent_id: AgentId
     epoch: Epoch
-    agent_version: str
-    hostname: str
+    agent_version: str = Field(description="The version of the agent's package, such as 0.1.0.")
+    hostname: str = Field(description="What the machine calls itself.")
     os: str = Field(description="For example 'Debian GNU/Linux 12 (bookworm)'.")
     kernel: str = Field(description="For example 'Linux 6.1.0-18-amd64'.")
     architecture: str = Field(description="For example 'x86_64'.")
-    python: str
-    cpu_model: str | None = None
+    python: str = Field(description="The version of Python the agent runs on.")
+    cpu_model: str | None = Field(default=None, description="As the processor names itself, if it does.")
     cpu_count: int = Field(ge=1, description="Logical CPUs this machine may use.")
     memory_bytes: int
     swap_bytes: int = 0
@@ -59,14 +59,14 @@ class Described(DurableFact):
     virtualization: str | None = Field(
         default=None, description="'kvm', 'docker', 'lxc', …; null on bare metal."
     )
-    booted_at: AwareDatetime
+    booted_at: AwareDatetime = Field(description="When the machine started.")
     labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
 
 
 class DiskUsage(_Part):
     """How full one file system is."""
 
-    mount_point: str
+    mount_point: str = Field(description="Where it is mounted, such as /var.")
     total_bytes: int
     used_bytes: int
     free_bytes: int = Field(description="Free for an ordinary user.")
@@ -76,32 +76,32 @@ class DiskUsage(_Part):
 class DiskTraffic(_Part):
     """What one block device moved since boot."""
 
-    device: str
+    device: str = Field(description="The block device, such as vda.")
     read_bytes: int
     written_bytes: int
-    reads: int
-    writes: int
+    reads: int = Field(description="Read operations since boot.")
+    writes: int = Field(description="Write operations since boot.")
     busy_seconds: float | None = None
 
 
 class NetworkTraffic(_Part):
     """What one interface moved since boot."""
 
-    interface: str
+    interface: str = Field(description="Such as eth0.")
     received_bytes: int
     sent_bytes: int
-    received_packets: int
-    sent_packets: int
-    receive_errors: int = 0
-    send_errors: int = 0
-    receive_drops: int = 0
-    send_drops: int = 0
+    received_packets: int = Field(description="Since boot.")
+    sent_packets: int = Field(description="Since boot.")
+    receive_errors: int = Field(default=0, description="Packets that came damaged, since boot.")
+    send_errors: int = Field(default=0, description="Packets that could not be sent, since boot.")
+    receive_drops: int = Field(default=0, description="Packets that came and found no room, since boot.")
+    send_drops: int = Field(default=0, description="Packets that were to go and found no room, since boot.")
 
 
 class Temperature(_Part):
     """One thermal sensor."""
 
-    sensor: str
+    sensor: str = Field(description="As the kernel names it, such as coretemp.")
     celsius: float
     high_celsius: float | None = None
 
@@ -116,10 +116,10 @@ class Vitals(LiveFact):
     agent_id: AgentId
     epoch: Epoch
     cpu_percent: float = Field(ge=0, le=100, description="Busy share of all CPUs since the sample before.")
-    cpu_count: int
-    load_1m: float
-    load_5m: float
-    load_15m: float
+    cpu_count: int = Field(description="Logical CPUs this machine may use.")
+    load_1m: float = Field(description="Processes running or waiting, averaged over a minute.")
+    load_5m: float = Field(description="The same over five minutes.")
+    load_15m: float = Field(description="The same over fifteen minutes.")
     memory_total_bytes: int
     memory_available_bytes: int = Field(description="What can be had without swapping.")
     memory_used_percent: float
@@ -128,7 +128,7 @@ class Vitals(LiveFact):
     disks: list[DiskUsage] = Field(default_factory=list)
     disk_traffic: list[DiskTraffic] = Field(default_factory=list)
     network: list[NetworkTraffic] = Field(default_factory=list)
-    processes: int
+    processes: int = Field(description="How many there are.")
     uptime_seconds: float
     temperatures: list[Temperature] = Field(
         default_factory=list, description="Empty where there are no sensors."
