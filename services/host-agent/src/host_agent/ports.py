@@ -10,6 +10,9 @@ from muster_contracts.host.v1 import Vitals
 class Kernel(Protocol):
     """The machine's own knowledge of itself."""
 
+    network_disks: bool
+    """Whether file systems of other machines count as this one's disks; may be changed at any time."""
+
     def cpu(self) -> CpuTimes:
         """What the CPUs have spent since boot; the cheapest look."""
 

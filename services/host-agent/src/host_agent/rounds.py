@@ -7,7 +7,7 @@ from host_agent.domain.machine import Machine, describe
 from host_agent.domain.speaker import Speaker
 from host_agent.domain.vitals import CpuMeter, vitals
 from host_agent.ports import Kernel
-from muster_contracts.host.v1 import Described, Vitals
+from muster_contracts.host.v1 import Vitals
 from muster_contracts.message import DurableFact, LiveFact
 from muster_runtime import Clock, Count
 
@@ -70,10 +70,6 @@ class Describing:
         self._clock = clock
         self._labels = labels
         self._said: tuple[Machine, dict[str, str]] | None = None
-
-    def look(self) -> Described:
-        """What the machine is now."""
-        return describe(self._kernel.describe(), self._speaker, self._labels(), self._clock.now())
 
     async def round(self) -> None:
         """Say what the machine is, unless it is what was said last."""

@@ -33,8 +33,8 @@ def usage(mount_point: str, ask: Ask = os.statvfs) -> DiskUsage:
 class DiskGauge:
     """Asks local file systems directly, and remote ones behind their back.
 
-    A call on a dead NFS mount never returns and cannot be given up. So each remote file system has at most one
-    thread that waits for it, and the answer shown is the last one it gave; none until it has given one.
+    A call on a dead NFS mount never returns and cannot be given up. So each remote file system has at most
+    one thread that waits for it, and the answer shown is the last one it gave; none until it has given one.
     """
 
     def __init__(self, ask: Ask = os.statvfs) -> None:

@@ -25,7 +25,9 @@ from muster_contracts.host.v1 import (
 
 
 class PortableKernel:
-    """Implements the port ``Kernel`` with psutil."""
+    """Implements the port ``Kernel`` with psutil, which leaves out network file systems by itself."""
+
+    network_disks = False
 
     def cpu(self) -> CpuTimes:
         """What the CPUs have spent since boot."""
