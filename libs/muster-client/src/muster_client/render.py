@@ -49,9 +49,14 @@ def console(file: IO[str] | None = None) -> Console:
     return out
 
 
-def show(*things: RenderableType, file: IO[str] | None = None) -> None:
-    """Print on standard output (or ``file``), without the blanks that tables end their lines with."""
+def show(*things: RenderableType, file: IO[str] | None = None, clear: bool = False) -> None:
+    """Print on standard output (or ``file``), without the blanks that tables end their lines with.
+
+    ``clear`` empties a terminal before, for what is shown anew again and again.
+    """
     out = console(file)
+    if clear:
+        out.clear()
     with out.capture() as captured:
         for thing in things:
             out.print(thing)
@@ -281,6 +286,12 @@ def vitals_card(now: Vitals) -> Table:
     )
 
 
+def vitals_of(sample: Vitals) -> Group:
+    """How one machine is, under its name and the time of the sample."""
+    head = Text(sample.agent_id, style="bold").append(f"  {humanise.clock(sample.occurred_at)}", style="dim")
+    return Group(head, vitals_card(sample))
+
+
 def part(used: float, total: float) -> str:
     """``1.2 GiB of 3.9 GiB``."""
     return f"{humanise.size(used)} of {humanise.size(total)}"
@@ -379,9 +390,14 @@ def summary_notes(told: Summary) -> list[Text]:
 # The bus -----------------------------------------------------------------------------------------
 
 
-def map_table(lines: Iterable[MapLine]) -> Table:
+WITH_SUBJECTS = 130
+"""From this many columns on, the map has room for subjects; a contract's card shows them anyway."""
+
+
+def map_table(lines: Iterable[MapLine], width: int = PIPE_WIDTH) -> Table:
     """Who says what to whom."""
-    made = table("CONTRACT", "DELIVERY", "SAID BY", "HEARD BY", "SUBJECT")
+    subjects = width >= WITH_SUBJECTS
+    made = table("CONTRACT", "DELIVERY", "SAID BY", "HEARD BY*", *(["SUBJECT"] if subjects else []))
     for line in lines:
         row(
             made,
@@ -389,7 +405,7 @@ def map_table(lines: Iterable[MapLine]) -> Table:
             line.delivery,
             ", ".join(line.said_by),
             ", ".join(line.heard_by),
-            Text(line.subject, style="cyan"),
+            *([Text(line.subject, style="cyan")] if subjects else []),
         )
     return made
 

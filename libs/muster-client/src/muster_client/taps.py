@@ -78,18 +78,23 @@ class LiveTap:
 
 
 class StreamTap:
-    """The messages of one subject pattern as a stream keeps them, in order, from ``since`` or from now on."""
+    """What a stream keeps under some subjects, in order, from ``since`` or from now on."""
 
-    def __init__(self, client: Link, stream: str, pattern: str, since: datetime | None = None) -> None:
-        self._client, self._stream, self._pattern = client, stream, pattern
+    def __init__(
+        self, client: Link, stream: str, subjects: Sequence[str], since: datetime | None = None
+    ) -> None:
+        self._client, self._stream, self._subjects = client, stream, subjects
+        # One read has one filter: the narrowest that covers all; what else it brings is passed over.
+        self._pattern = covering(subjects)
         self._start: dict[str, Any] = {"start_time": stamp(since)} if since else {}
         self._read: deque[Heard] = deque()
         self._stirred = asyncio.Event()
-        self._subscription: Subscription | None = None
+        self._subscriptions: list[Subscription] = []
 
     async def open(self) -> None:
         """Listen first, then find the place to start at: nothing falls in between."""
-        self._subscription = await subscribe(self._client, self._pattern, self._stir)
+        for subject in self._subjects:
+            self._subscriptions.append(await subscribe(self._client, subject, self._stir))
         if not self._start:
             self._start = {"seq": await last_sequence(self._client, self._stream, self._pattern) + 1}
 
@@ -106,19 +111,23 @@ class StreamTap:
 
     async def close(self) -> None:
         """Stop listening; the stream knows nothing of us."""
-        await _unsubscribe(self._subscription)
+        for subscription in self._subscriptions:
+            await _unsubscribe(subscription)
 
     async def _stir(self, _: Msg) -> None:
         self.look_again()
 
     async def _look(self) -> bool:
+        """Read on; whether there was anything, wanted or not."""
         self._stirred.clear()
+        came_far = False
         # A broker that is away just now is no error: there is another look after its return.
         with contextlib.suppress(Silent):
             async for heard in read(self._client, self._stream, self._pattern, self._start):
-                self._read.append(heard)
-                self._start = {"seq": heard.sequence + 1}
-        return bool(self._read)
+                self._start, came_far = {"seq": heard.sequence + 1}, True
+                if any(covers(subject, heard.subject) for subject in self._subjects):
+                    self._read.append(heard)
+        return came_far
 
     async def _news(self) -> None:
         """Wait for a stir, and then for the stream to have on disk what caused it."""
@@ -215,11 +224,22 @@ async def subscribe(client: Link, subject: str, taken: Callable[[Msg], Awaitable
     return subscription
 
 
-async def _unsubscribe(subscription: Subscription | None) -> None:
+async def _unsubscribe(subscription: Subscription) -> None:
     """A connection that is down or closed has forgotten the subscription already."""
-    if subscription is not None:
-        with contextlib.suppress(nats_errors.Error):
-            await subscription.unsubscribe()
+    with contextlib.suppress(nats_errors.Error):
+        await subscription.unsubscribe()
+
+
+def covers(pattern: str, subject: str) -> bool:
+    """Whether a subject, or every subject of a pattern, is one of ``pattern``."""
+    tokens, wanted = subject.split("."), pattern.split(".")
+    return len(tokens) == len(wanted) and all(w in {"*", t} for w, t in zip(wanted, tokens, strict=True))
+
+
+def covering(patterns: Sequence[str]) -> str:
+    """The narrowest pattern that covers all of ``patterns``, which have equally many tokens."""
+    columns = zip(*(pattern.split(".") for pattern in patterns), strict=True)
+    return ".".join(tokens[0] if len(set(tokens)) == 1 else "*" for tokens in columns)
 
 
 def stamp(at: datetime) -> str:

@@ -28,14 +28,17 @@ def moment(since: datetime | timedelta | None) -> datetime | None:
 def taps_of(
     client: Link, contracts: Sequence[type[Message]], agent: str | None, since: datetime | None, *, live: bool
 ) -> list[Tap]:
-    """One tap per durable contract, and one for all that is live.
+    """One tap per stream, and one for all that is live.
 
     With ``live``, and nothing to look back to, durable contracts are heard as they go by as well: in
     the order and the versions in which they are said, good or not.
     """
     kept = [one for one in contracts if one.DELIVERY is Delivery.DURABLE and not (live and since is None)]
     others = [address(one, agent, any_version=True) for one in contracts if one not in kept]
-    streams = [StreamTap(client, stream_of(one), address(one, agent), since) for one in kept]
+    subjects: dict[str, list[str]] = {}
+    for one in kept:
+        subjects.setdefault(stream_of(one), []).append(address(one, agent))
+    streams = [StreamTap(client, stream, some, since) for stream, some in subjects.items()]
     return [*streams, *([LiveTap(client, others, WAITING)] if others else [])]
 
 
