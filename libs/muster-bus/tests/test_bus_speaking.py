@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -75,11 +76,11 @@ async def test_an_ask_is_answered(ground: Ground) -> None:
     assert (await agent.ask(hello("a1"))).deadline_seconds == 12.5
 
 
-async def test_a_durable_fact_waits_in_its_stream_for_the_registry(ground: Ground, tmp_path) -> None:
+async def test_a_durable_fact_waits_in_its_stream_for_the_registry(ground: Ground, tmp_path: Path) -> None:
     spool = FileSpool(tmp_path / "spool")
     agent = await ground.bus("a1", spool=spool)
     await agent.say(left("a1"))
-    await agent.courier.idle()
+    await agent.settled()
     js = (await ground.bus("provisioner")).client.jetstream()
     assert (await js.stream_info("AGENT")).state.messages == 1
     assert await spool.size() == 0

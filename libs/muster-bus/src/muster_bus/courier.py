@@ -1,8 +1,8 @@
 """The courier: carries letters from a spool to their streams, in order, until the broker has each one.
 
-It publishes a window at a time and forgets a letter when its stream has acknowledged it. A broken link or a
-missing stream only makes it wait; repeats are told apart by their ``Nats-Msg-Id``. A letter the broker refuses
-for itself stays in the spool and is tried again, and the others pass it by.
+It publishes a window at a time and forgets a letter when its stream has acknowledged it. A broken link or
+a missing stream only makes it wait; repeats are told apart by their ``Nats-Msg-Id``. A letter the broker
+refuses for itself stays in the spool and is tried again, and the others pass it by.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import json
 import logging
 import random
 import time
+from typing import Any
 
 from nats import errors as nats_errors
 
@@ -32,16 +33,16 @@ class NotStored(MusterError):
     """Cannot tell that the stream has the letter; it has to be sent again."""
 
 
-async def deliver(link: Link, letter: Letter, timeout: float = ACK_SECONDS) -> bool:
+async def deliver(link: Link, letter: Letter, seconds: float = ACK_SECONDS) -> bool:
     """Publish one letter to its stream; True if the stream had it already.
 
     Raises:
-        NotStored: no acknowledgement within ``timeout`` seconds, no stream, or the stream could not take it.
+        NotStored: no acknowledgement within ``seconds``, no stream, or the stream could not take it.
         NotPermitted: the broker does not let this identity say it.
     """
     headers = {MESSAGE_ID_HEADER: letter.id, **letter.headers}
     work = asyncio.ensure_future(
-        link.request(letter.subject, letter.payload, timeout=timeout, headers=headers)
+        link.request(letter.subject, letter.payload, timeout=seconds, headers=headers)
     )
     try:
         reply = await link.permitted(letter.subject, work)
@@ -135,7 +136,8 @@ class Courier:
         sending = asyncio.gather(*(deliver(self._link, one) for one in letters), return_exceptions=True)
         outage = asyncio.ensure_future(self._link.down.wait())
         try:
-            await asyncio.wait([sending, outage], return_when=asyncio.FIRST_COMPLETED)
+            both: list[asyncio.Future[Any]] = [sending, outage]
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             if not sending.done():
                 return [NotStored("cannot store it: the broker is away")] * len(letters)
             return sending.result()

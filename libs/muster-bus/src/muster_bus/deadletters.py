@@ -14,7 +14,7 @@ log = logging.getLogger("muster.bus")
 KEPT_BYTES = 6000
 """How much of a payload is kept; base64 makes it 8,000 characters."""
 MAX_PER_MINUTE = 600
-"""More dead letters than this from one process are counted only: one broken sayer must not fill the stream."""
+"""More dead letters than this from one process are only counted: one broken sayer must not fill a stream."""
 
 Say = Callable[[DeadLettered], Awaitable[None]]
 
@@ -46,24 +46,7 @@ class DeadLetters:
         log.warning("kept a dead letter: %s on %s: %s", reason.value, subject, detail)
         if self._say is None or not self._within_budget():
             return True
-        try:
-            await self._say(self._fact(subject, payload, reason, detail, contract_name, deliveries))
-        except MusterError:
-            log.exception("cannot keep a dead letter of %s", subject)
-            self._counters.add("dead_letters_not_kept")
-            return False
-        return True
-
-    def _fact(
-        self,
-        subject: str,
-        payload: bytes,
-        reason: DeadReason,
-        detail: str,
-        contract_name: str | None,
-        deliveries: int,
-    ) -> DeadLettered:
-        return DeadLettered(
+        fact = DeadLettered(
             occurred_at=datetime.now(UTC),
             service=self._service,
             original_subject=subject[:500],
@@ -74,6 +57,17 @@ class DeadLetters:
             payload=base64.b64encode(payload[:KEPT_BYTES]).decode(),
             deliveries=deliveries,
         )
+        return await self._keep(fact)
+
+    async def _keep(self, fact: DeadLettered) -> bool:
+        assert self._say
+        try:
+            await self._say(fact)
+        except MusterError:
+            log.exception("cannot keep a dead letter of %s", fact.original_subject)
+            self._counters.add("dead_letters_not_kept")
+            return False
+        return True
 
     def _within_budget(self) -> bool:
         now = int(datetime.now(UTC).timestamp()) // 60

@@ -35,7 +35,7 @@ class Hearing(Generic[M]):
         self._counters = counters
 
     async def take(self, raw: Msg) -> None:
-        """Take one message from the broker. Live messages are not repeated, so no error leads to another try."""
+        """Take one message from the broker. It is live and not repeated, so no error leads to another try."""
         contract_name = (raw.headers or {}).get(CONTRACT_HEADER)
         try:
             message = self._reader.read(raw.subject, raw.data, contract_name)

@@ -1,9 +1,9 @@
 """The connection: nats-py's client with the edges that lose, hang or give up taken off.
 
 What differs from the stock client, each measured or read in nats-py 2.16 (decision 3):
-- It never closes by itself. Stock, any ``-ERR`` but a permission's (a kick, an expired login) ends it for ever.
+- It never closes by itself. Stock, any ``-ERR`` but a permission's (a kick, an expired login) ends it.
 - Waits between attempts are drawn from the whole window (full jitter) and attempts never end.
-- A dead link is aborted, not closed: ``wait_closed`` on one with unsent bytes waits for the kernel to give up.
+- A dead link is aborted, not closed: ``wait_closed`` on one with unsent bytes waits for the kernel.
 - What was unsent when the link broke is dropped: sent later, it would overtake letters lost on the wire,
   and nothing that matters relies on it (live facts may be lost, letters and asks are repeated).
 - Subjects of a firehose go straight into a basket, without a message object and a task switch each.
@@ -53,6 +53,8 @@ class Link(Client):
         self._denied: dict[str, set[asyncio.Future[Any]]] = {}
         self.last_complaint = ""
         self.ever_up = False
+        self.deaf_to: set[str] = set()
+        """Subjects the broker did not let this identity subscribe."""
         self.closing = False
         self.tried = asyncio.Event()
         """Set once the first attempt to connect has ended, well or not."""
@@ -77,7 +79,12 @@ class Link(Client):
             **self._credentials(),
         )
         await self._init_request_sub()
-        await self._came_up()
+        self._mark_up()
+
+    def announce(self) -> None:
+        """Tell who wants to know that the link is up."""
+        for told in list(self.on_up):
+            told()
 
     async def shut(self, seconds: float = 5.0) -> None:
         """Let running handlers finish and unsent bytes leave, both within ``seconds``, then close."""
@@ -125,7 +132,7 @@ class Link(Client):
     # What follows replaces parts of nats-py; see the top of this file.
 
     async def _select_next_server(self) -> None:
-        """One attempt after a jittered wait; the callers, ``connect`` and ``_attempt_reconnect``, repeat it."""
+        """One attempt after a jittered wait; ``connect`` and ``_attempt_reconnect`` repeat it."""
         self._current_server = server = min(self._server_pool, key=lambda one: one.reconnects)
         if self.ever_up or server.reconnects:
             await asyncio.sleep(self._wait(server.reconnects))
@@ -170,17 +177,19 @@ class Link(Client):
     # What nats-py calls back.
 
     async def _came_up(self) -> None:
+        self._mark_up()
+        self.announce()
+
+    def _mark_up(self) -> None:
         self.tried.set()
         self.ever_up = True
         self.last_complaint = ""
         self.down.clear()
         self.up.set()
         log.info("connected to the broker as %s", self._settings.identity)
-        for told in self.on_up:
-            told()
 
     async def _went_down(self) -> None:
-        if not self.down.is_set():
+        if not self.down.is_set() and not self.closing:
             log.warning("lost the broker; trying again until it is back")
             self.counters.add("disconnects")
         self._mark_down()
@@ -195,7 +204,7 @@ class Link(Client):
         self.up.clear()
         self.down.set()
         self.down_since = time.monotonic()
-        for told in self.on_down:
+        for told in list(self.on_down):
             told()
 
     async def _complain(self, error: Exception) -> None:
@@ -215,6 +224,8 @@ class Link(Client):
     def _refuse(self, verb: str, subject: str, text: str) -> None:
         self.counters.add("permission_violations", verb)
         log.error("cannot use a subject: %s (identity %s)", text, self._settings.identity)
+        if verb == "subscription":
+            self.deaf_to.add(subject)
         for waiting in list(self._denied.get(subject.lower(), ())):
             if not waiting.done():
                 waiting.set_exception(NotPermitted(f"cannot use {subject}: no permission for this {verb}"))

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from muster_bus.streams import CONSUMERS, SERVICES, STREAMS, Consumer, stream_of
+from muster_bus.subjects import subject_to_hear, wildcard
 from muster_contracts import catalogue
 from muster_contracts.message import Delivery, Message, Role, Subject
+
+__all__ = ["Permissions", "Special", "permissions", "wildcard"]
 
 _AGENTS = (Role.AGENT, Role.HOST_AGENT)
 _V2_ACK = "$JS.ACK.*.*"
@@ -35,7 +38,7 @@ class Permissions:
 
 
 def permissions(role: Role | Special, identity: str) -> Permissions:
-    """What ``identity`` may do in ``role``; for agents the identity is the agent's id, else a service's name."""
+    """What ``identity`` may do in ``role``; ``identity`` is an agent's id or a service's name."""
     inbox = f"_INBOX.{identity}.>"
     if role is Special.PROVISIONER:
         return Permissions(publish=["$JS.API.>"], subscribe=[inbox])
@@ -48,12 +51,6 @@ def permissions(role: Role | Special, identity: str) -> Permissions:
         subscribe=_unique([*_hears(role, identity, heard), *_overhears(role), inbox]),
         allow_responses=any(contract.DELIVERY is Delivery.ASK for contract in heard),
     )
-
-
-def wildcard(subject: Subject) -> str:
-    """The subject in any version: ``muster.agent.*.{agent_id}.heartbeat``, so that unknown ones are noticed."""
-    muster, area, _, rest = subject.split(".", 3)
-    return f"{muster}.{area}.*.{rest}"
 
 
 def _says(role: Role, identity: str) -> list[str]:
@@ -69,17 +66,9 @@ def _said_subject(role: Role, identity: str, contract: type[Message]) -> str:
 
 
 def _hears(role: Role, identity: str, heard: list[type[Message]]) -> list[str]:
-    subjects = []
-    for contract in heard:
-        subject = (
-            contract.SUBJECT
-            if contract.DELIVERY is not Delivery.LIVE
-            else Subject(wildcard(contract.SUBJECT))
-        )
-        if contract.DELIVERY is Delivery.DURABLE and role in SERVICES:
-            continue  # through its consumer, which delivers to the inbox
-        subjects.append(subject.bound(identity) if role in _AGENTS else subject.pattern)
-    return subjects
+    # A service takes its durable contracts through its consumers, which deliver to its inbox.
+    live = [one for one in heard if not (one.DELIVERY is Delivery.DURABLE and role in SERVICES)]
+    return [subject_to_hear(one, identity if role in _AGENTS else None) for one in live]
 
 
 def _overhears(role: Role) -> list[str]:

@@ -1,7 +1,7 @@
 """From bytes on a subject to a message, or to the reason why not: the one place that decides."""
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -15,6 +15,7 @@ MESSAGE_ID_HEADER = "Nats-Msg-Id"
 PROBLEM_HEADER = "Muster-Problem"
 
 M = TypeVar("M", bound=Message)
+B = TypeVar("B", bound=BaseModel)
 
 
 class Unreadable(MusterError):
@@ -71,7 +72,7 @@ class Reader(Generic[M]):
         """
         if len(payload) <= self.contract.MAX_BYTES and subject.startswith(self.prefix):
             try:
-                message: M = self.contract.__pydantic_validator__.validate_json(payload)
+                message = cast("M", self.contract.__pydantic_validator__.validate_json(payload))
             except ValidationError as error:
                 raise Unreadable(DeadReason.MALFORMED, describe(error)) from None
             who = subject[len(self.prefix) : -len(self.suffix)]
@@ -97,17 +98,16 @@ class Reader(Generic[M]):
             )
 
 
-def parse(model: type[BaseModel], payload: bytes) -> M:
+def parse(model: type[B], payload: bytes) -> B:
     """``payload`` as the model describes it.
 
     Raises:
         Unreadable: it is not.
     """
     try:
-        message: M = model.__pydantic_validator__.validate_json(payload)
+        return cast("B", model.__pydantic_validator__.validate_json(payload))
     except ValidationError as error:
         raise Unreadable(DeadReason.MALFORMED, describe(error)) from None
-    return message
 
 
 def describe(error: ValidationError) -> str:

@@ -64,7 +64,7 @@ INSERT OR IGNORE INTO counts VALUES ('dropped', 0);
 
 
 class FileSpool:
-    """A spool in one SQLite file (WAL, ``synchronous=FULL``): what an agent has in the place of a database."""
+    """A spool in one SQLite file (WAL, ``synchronous=FULL``), for who has no database of its own."""
 
     def __init__(self, path: Path, capacity: int = 10_000) -> None:
         self._path = path
@@ -148,11 +148,11 @@ class FileSpool:
         rows = self._db.execute(
             "SELECT id, subject, headers, payload FROM letters ORDER BY seq LIMIT ?", (limit,)
         )
-        return [Letter(id, subject, payload, json.loads(headers)) for id, subject, headers, payload in rows]
+        return [Letter(one, subject, payload, json.loads(headers)) for one, subject, headers, payload in rows]
 
     def _done(self, ids: list[str]) -> None:
         with self._transaction():
-            self._db.executemany("DELETE FROM letters WHERE id = ?", [(id,) for id in ids])
+            self._db.executemany("DELETE FROM letters WHERE id = ?", [(one,) for one in ids])
 
     def _size(self) -> int:
         return self._one("SELECT count(*) FROM letters")[0]
