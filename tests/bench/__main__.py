@@ -23,6 +23,11 @@ class Benchmark:
 
 
 BENCHMARKS = {
+    "B1": Benchmark("tests.bench.b01_ingest", 120),
+    "B2": Benchmark("tests.bench.b02_sweep", 120),
+    "B7": Benchmark("tests.bench.b07_footprint", 120),
+    "B14": Benchmark("tests.bench.b14_connections", 360),
+    "B18": Benchmark("tests.bench.b18_cold_start", 120),
     "B19": Benchmark("tests.bench.b19_codec", 60),
 }
 

@@ -1,7 +1,8 @@
 """How a benchmark is measured and what it reports: alternating pairs, medians, one row per figure."""
 
+import asyncio
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -50,6 +51,17 @@ def alternately(first: Callable[[], float], second: Callable[[], float], pairs: 
             results.append(contestant())
     ratios = [a / b for a, b in zip(one, two, strict=True)]
     return Compared(statistics.median(one), statistics.median(two), statistics.median(ratios))
+
+
+async def eventually(ask: Callable[[], Awaitable[bool]], seconds: float, every: float) -> None:
+    """Ask until the answer is yes.
+
+    Raises:
+        TimeoutError: it was not within ``seconds``.
+    """
+    async with asyncio.timeout(seconds):
+        while not await ask():  # noqa: ASYNC110  (the answer is in another process)
+            await asyncio.sleep(every)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

@@ -57,7 +57,7 @@ class SimulatedAgent:
 
     __slots__ = (
         "_ack", "_connection", "_habits", "_hello_timer", "_member", "_network", "_timer",
-        "condition", "epoch", "interval", "last_beat", "sequence",
+        "condition", "epoch", "interval", "last_beat", "last_beat_at", "sequence",
     )  # fmt: skip
 
     def __init__(
@@ -75,7 +75,9 @@ class SimulatedAgent:
         self.interval = habits.interval
         self.sequence = 0
         self.last_beat: float | None = None
-        """Monotonic time of the last heartbeat that went out."""
+        """Time of the loop's clock of the last heartbeat that went out."""
+        self.last_beat_at: datetime | None = None
+        """What that heartbeat stated as its time."""
         self.epoch = self._new_epoch(after_ms=0)
 
     @staticmethod
@@ -210,7 +212,7 @@ class SimulatedAgent:
         loop = asyncio.get_running_loop()
         self._timer = loop.call_at(self._next_beat(loop.time()), self._beat)
         if wire := self._connection.wire:
-            self.last_beat = loop.time()
+            self.last_beat, self.last_beat_at = loop.time(), datetime.now(UTC)
             wire.publish(Heartbeat.SUBJECT.bound(self.agent_id), self._heartbeat())
             self.sequence += 1
             self._network.stats.heartbeats += 1
@@ -224,7 +226,7 @@ class SimulatedAgent:
 
     def _heartbeat(self) -> bytes:
         beat = Heartbeat(
-            occurred_at=datetime.now(UTC),
+            occurred_at=self.last_beat_at or datetime.now(UTC),
             agent_id=self.agent_id,
             kind=self._habits.kind,
             epoch=self.epoch,
