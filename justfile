@@ -9,6 +9,9 @@ ours := "git ls-files --cached --others --exclude-standard"
 tests := "$(" + ours + " '*test_*.py' 'tests/*.py' ':!*conftest.py')"
 conftests := "$(" + ours + " '*conftest.py')"
 
+# What is derived from the contracts and committed; each takes --write or --check.
+generators := "muster_contracts.generate muster_bus.generate muster_client.outputs"
+
 # Test processes: one per core, four at most.
 workers := env("MUSTER_TEST_WORKERS", "auto")
 
@@ -29,7 +32,7 @@ test-all *args:
 [doc("Measure: the targets of the benchmarks, one line each")]
 [group("test")]
 bench *args:
-    '{{ python }}' -m pytest tests/bench -p no:randomly -s {{ args }}
+    '{{ python }}' -m tests.bench {{ args }}
 
 [doc("Lint, types, import rules, freshness of what is generated")]
 [group("check")]
@@ -58,10 +61,13 @@ fmt:
     '{{ bin }}/ruff' check --fix-only --quiet .
     '{{ bin }}/ruff' format .
 
-[doc("Write what follows from the contracts: schemas, examples, AsyncAPI, the map; --check only compares")]
+# Every generator is asked, so that one run of --check names all that is stale.
+[doc("Write what follows from the contracts: schemas, examples, AsyncAPI, permissions, the map; or --check")]
 [group("write")]
-generate *args:
-    '{{ python }}' -m muster_contracts.generate {{ args }}
+generate how="--write":
+    status=0; for generator in {{ generators }}; do \
+        '{{ python }}' -m $generator {{ how }} || status=1; \
+    done; exit $status
 
 [doc("Make today's contracts the baseline that later changes may not break")]
 [group("write")]

@@ -10,7 +10,8 @@ from pydantic import BaseModel, Field, create_model
 from muster_contracts.agent.v1 import Heartbeat
 from muster_contracts.catalogue import contracts
 from muster_contracts.generate import examples, fleet_map, schemas
-from muster_contracts.generate.__main__ import everything, home, main
+from muster_contracts.generate.__main__ import everything, main
+from muster_contracts.generate.command import home
 from muster_contracts.generate.examples import NoExample
 from muster_contracts.message import Message
 

@@ -2,24 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from muster_contracts import catalogue
 from muster_contracts.generate import asyncapi, examples, fleet_map, published, schemas
+from muster_contracts.generate.command import home, run
 from muster_contracts.generate.files import Plan, joined
-
-
-def home() -> Path:
-    """The checkout this package was installed from.
-
-    Raises:
-        FileNotFoundError: it was not installed from a checkout.
-    """
-    root = Path(__file__).parents[4]
-    if not (root / "contracts" / "pyproject.toml").exists():
-        raise FileNotFoundError("cannot find the repository: give its directory as --root")
-    return root
 
 
 def everything(root: Path) -> Plan:
@@ -32,18 +20,6 @@ def everything(root: Path) -> Plan:
         asyncapi.plan(kinds, root / "contracts"),
         fleet_map.plan(kinds, root),
     )
-
-
-def run(plan: Callable[[Path], Plan], root: Path, *, check: bool) -> int:
-    """Carry a plan out, or say what of it is stale; the exit code. Other generators use this too."""
-    if not check:
-        for path in plan(root).carry_out():
-            print(f"wrote {path.relative_to(root)}")
-        return 0
-    stale = plan(root).stale()
-    for path in stale:
-        print(f"stale: {path.relative_to(root)}: run `just generate` and commit the result", file=sys.stderr)
-    return 1 if stale else 0
 
 
 def complain(root: Path) -> int:
@@ -70,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m muster_contracts.generate", description=__doc__)
     parser.add_argument("--root", type=Path, help="the repository; the default is the one installed from")
     what = parser.add_mutually_exclusive_group()
+    what.add_argument("--write", action="store_true", help="write what is stale; the default")
     what.add_argument("--check", action="store_true", help="write nothing; exit 1 naming what is amiss")
     what.add_argument("--publish", action="store_true", help="make today's schemas the baseline")
     options = parser.parse_args(arguments)
