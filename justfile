@@ -65,7 +65,7 @@ fmt:
 [doc("Write what follows from the contracts: schemas, examples, AsyncAPI, permissions, the map; or --check")]
 [group("write")]
 generate how="--write":
-    status=0; for generator in {{ generators }}; do \
+    @status=0; for generator in {{ generators }}; do \
         '{{ python }}' -m $generator {{ how }} || status=1; \
     done; exit $status
 
