@@ -34,7 +34,7 @@ def _matches(contract: type[Message], pattern: str) -> bool:
 
 
 def _offer(pattern: str) -> str:
-    names = {one.contract() for one in contracts()} | {one.__name__ for one in contracts()}
+    names = {one.contract() if "." in pattern else one.__name__ for one in contracts()}
     return humanise.near(pattern, sorted(names)) or "see which there are with: muster map"
 
 

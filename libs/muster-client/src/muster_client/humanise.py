@@ -12,10 +12,10 @@ _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
 def duration(seconds: float | None) -> str:
-    """A length of time in its two largest units: ``2 min 5 s``, ``3 d 4 h``, ``0.4 s``."""
+    """A length of time in its two largest units: ``2 min 5 s``, ``3 d 4 h``, ``12.5 s``."""
     if seconds is None:
         return NOTHING
-    if seconds < 10:  # a tenth is worth reading only here
+    if seconds < 60:
         return f"{max(seconds, 0):.1f} s".replace(".0 s", " s")
     rest, parts = int(seconds), []
     for unit, size in _UNITS:
@@ -85,7 +85,8 @@ def near(word: str, words: list[str]) -> str:
     import difflib  # noqa: PLC0415  (needed only when something was mistyped)
 
     found = difflib.get_close_matches(word, words, n=3, cutoff=0.6)
-    return f"did you mean {' or '.join(found)}?" if found else ""
+    offered = " or ".join(filter(None, [", ".join(found[:-1]), *found[-1:]]))
+    return f"did you mean {offered}?" if found else ""
 
 
 def who(subject: str) -> str:

@@ -1,7 +1,7 @@
 """Agents as they are just now: their vitals, and the news of their coming and going."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -99,16 +99,14 @@ def vitals(
 
 
 async def _answered(fleet: "Fleet", agent_id: str) -> "Vitals":
-    from muster_bus.errors import NoAnswer  # noqa: PLC0415
     from muster_client.errors import NotFound  # noqa: PLC0415
 
-    try:
-        return await fleet.vitals(agent_id)
-    except NoAnswer:
-        # Whether it is unknown or away, the registry tells better than silence does.
-        known = (await fleet.agent(agent_id)).agent
-        why = f"it is {known.state} ({known.reason})"
-        raise NotFound(f"cannot read the vitals of {agent_id}: it does not answer, {why}") from None
+    if sample := await vitals_of(fleet, agent_id, within=2.0):
+        return sample
+    # Whether it is unknown or away, the registry tells better than silence does.
+    known = (await fleet.agent(agent_id)).agent
+    why = f"it is {known.state} ({known.reason})"
+    raise NotFound(f"cannot read the vitals of {agent_id}: it does not answer, {why}")
 
 
 def _print_vitals(sample: "Vitals", *, json: bool, live: bool = False) -> None:
@@ -138,7 +136,7 @@ def watch(
         left = count
         async with fleet.watch(*_news(), since=start) as facts:
             async for fact in facts:
-                if not concerns(fact):
+                if not await concerns(fact):
                     continue
                 _print_news(news_line(fact), json=json)
                 if left is not None and (left := left - 1) == 0:
@@ -160,29 +158,28 @@ def _news() -> "tuple[type[Message], ...]":
     )
 
 
-async def _concerns(fleet: "Fleet", text: str) -> "Callable[[Message], bool]":
+async def _concerns(fleet: "Fleet", text: str) -> "Callable[[Message], Awaitable[bool]]":
     """Whether a fact is of an agent that the selector means; news of a whole site concern everybody.
 
-    An agent is judged by the labels and the state its change carries, and by its id alone where a
-    fact carries nothing else and the selector asks for more.
+    A change of presence carries what a selector asks for; of other facts the registry knows whose they are.
     """
     from muster_contracts.fleet.v1 import PresenceChanged  # noqa: PLC0415
     from muster_contracts.selector import GROUP, Facts, Selector, parse  # noqa: PLC0415
 
     selector = parse(text)
     groups = {g.name: parse(g.selector) for g in await fleet.groups()} if selector.uses(GROUP) else {}
-    seen: dict[str, bool] = {}
 
-    def member(one: Selector, change: PresenceChanged, of: frozenset[str]) -> bool:
-        return one.matches(Facts(change.agent_id, change.kind, change.now, of, change.labels))
+    def means(one: Selector, change: PresenceChanged, of: Collection[str]) -> bool:
+        return one.matches(Facts(change.agent_id, change.kind, change.now, frozenset(of), change.labels))
 
-    def concerns(fact: "Message") -> bool:
+    async def concerns(fact: "Message") -> bool:
         if isinstance(fact, PresenceChanged):
-            of = frozenset(name for name, group in groups.items() if member(group, fact, frozenset()))
-            seen[fact.agent_id] = member(selector, fact, of)
-            return seen[fact.agent_id]
+            of = [name for name, group in groups.items() if means(group, fact, ())]
+            return means(selector, fact, of)
         agent_id = getattr(fact, "agent_id", None)
-        return agent_id is None or not selector.requirements or seen.get(agent_id, True)
+        if agent_id is None or not selector.requirements:
+            return True
+        return (await fleet.find(f"{selector},id={agent_id}", limit=1)).total > 0
 
     return concerns
 
