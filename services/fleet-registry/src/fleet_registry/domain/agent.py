@@ -67,6 +67,8 @@ class Sign:
     labels: Mapping[str, str] | None = None
     ended_at: datetime | None = None
     """When the session gave its last sign of life, where that was before ``at``."""
+    disconnected_at: datetime | None = None
+    """When the connection of the run before ended, if the broker told."""
     contest_since: datetime | None = None
     known_spoke: datetime | None = None
 

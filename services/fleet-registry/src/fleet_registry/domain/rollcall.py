@@ -14,8 +14,8 @@ from fleet_registry.domain.agent import Agent, Decision, Note, Sign
 from fleet_registry.domain.clones import Alias, alias_of, name_for
 from fleet_registry.domain.decide import FACT_IDS, Rules, decide, fact_id, newcomer
 from fleet_registry.domain.partition import Census, Partition, PartitionPolicy, suspected
-from fleet_registry.domain.presence import LIVE
-from muster_contracts.fleet.v1 import IdentityConflict, PartitionEnded, PartitionSuspected, Presence
+from fleet_registry.domain.presence import LIVE, Signal
+from muster_contracts.fleet.v1 import IdentityConflict, PartitionEnded, PartitionSuspected, Presence, Reason
 from muster_contracts.ids import boot_of
 
 VANISHED = frozenset({Presence.LATE, Presence.LOST})
@@ -43,10 +43,21 @@ class Rollcall:
         agent = self.agents.get(routed.agent_id) or newcomer(routed)
         if agent is None:
             return
+        agent = self._bury_the_run_before(agent, routed)
         decision = decide(agent, routed, self.rules)
         self._keep(routed, decision)
         if decision.note is Note.CLONE:
             self._split(agent, routed)
+
+    def _bury_the_run_before(self, agent: Agent, sign: Sign) -> Agent:
+        """A new run whose predecessor's connection broke: the old one was lost, whatever came after."""
+        if sign.disconnected_at is None or agent.presence not in LIVE or sign.epoch == agent.epoch:
+            return agent
+        at = max(sign.disconnected_at, agent.since)
+        broken = Sign(agent.id, Signal.DISCONNECT, at, Reason.DISCONNECTED, agent.epoch)
+        decision = decide(agent, broken, self.rules)
+        self._keep(broken, decision)
+        return decision.agent
 
     def _keep(self, sign: Sign, decision: Decision) -> None:
         if decision.agent.version > 0:
