@@ -47,7 +47,7 @@ async def ground(roster: Roster | None = None, agents: Iterable[Identity] = ()) 
     directory = Path(tempfile.mkdtemp(prefix="muster-bench-"))
     nats, redis = NatsServer("", free_port()), RedisServer()
     here = Ground(directory, nats, redis)
-    people = [*_roles(here), *_members(roster), *agents]
+    people = [*_roles(here), *(roster.identities() if roster else ()), *agents]
     nats.config = render(people, port=nats.port, store_dir=nats.directory / "jetstream")
     try:
         with nats, redis:
@@ -64,14 +64,6 @@ def _roles(here: Ground) -> list[Identity]:
         key.save(here.seed(role))
         identities.append(Identity(role, role.value, key.public))
     return identities
-
-
-def _members(roster: Roster | None) -> list[Identity]:
-    if roster is None:
-        return []
-    agents = [Identity(Role.AGENT, name, key) for name, key in roster.public_keys.items()]
-    # A wildcard in the place of an id: this one key may say what any agent says. Only benchmarks do that.
-    return [*agents, Identity(Role.AGENT, "*", roster.carrier.public_key)]
 
 
 async def _provision(here: Ground) -> None:

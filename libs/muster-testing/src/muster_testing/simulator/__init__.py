@@ -4,7 +4,8 @@ Two shapes. ``connections="each"``: one TCP connection, key and inbox per agent,
 ten thousand clients and each may be killed, muted or sent home by itself. ``connections=K``: the heartbeats
 of all agents over K connections, for ingest without the cost of sockets.
 
-    roster = Roster.fresh(10_000)                      # names and keys; give roster.public_keys to the broker
+    roster = Roster.fresh(10_000)                      # names and keys
+    config = render([*others, *roster.identities()], …)    # muster_bus.broker: let them in
     async with Fleet(roster, url, interval=15) as fleet:
         await fleet.connect()
         fleet["sim-00042"].kill()

@@ -8,7 +8,7 @@ _SPARE_FILES = 64
 """Descriptors for everything that is no agent: logs, the loop, an observer's own connections."""
 
 
-class CannotSimulate(Exception):  # noqa: N818  (the name is the start of its sentence)
+class CannotSimulate(Exception):
     """The fleet cannot be simulated as asked; the text says why and what to do."""
 
 

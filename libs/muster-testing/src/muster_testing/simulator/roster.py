@@ -12,6 +12,9 @@ from typing import Self
 
 from nacl.signing import SigningKey
 
+from muster_bus.broker import Identity
+from muster_contracts.message import Role
+
 _USER = 20 << 3
 """The nkey prefix byte of a user; makes the public key start with ``U``."""
 
@@ -70,6 +73,14 @@ class Roster:
     def public_keys(self) -> dict[str, str]:
         """Every agent's public key by its id, for the broker's configuration."""
         return {member.agent_id: member.public_key for member in self.members}
+
+    def identities(self, *, carrier: bool = True) -> list[Identity]:
+        """Everybody as the broker's configuration wants them, the carrier included.
+
+        The carrier has a wildcard in the place of its id: one key that may say what any agent says.
+        """
+        agents = [Identity(Role.AGENT, name, key) for name, key in self.public_keys.items()]
+        return [*agents, Identity(Role.AGENT, "*", self.carrier.public_key)] if carrier else agents
 
     def __len__(self) -> int:
         return len(self.members)
