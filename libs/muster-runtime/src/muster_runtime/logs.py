@@ -4,21 +4,21 @@ import logging
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
 from typing import Any, TextIO, cast
 
 from muster_runtime.metrics import LOG_LINES_MUTED
 from muster_runtime.secrets import redact
 
-# structlog imports rich wherever it finds it, only for pretty tracebacks: 5 MiB that an agent cannot spare.
-_hide_rich = "structlog" not in sys.modules and "rich" not in sys.modules
-if _hide_rich:
-    sys.modules["rich"] = None  # type: ignore[assignment]
+# structlog imports these wherever it finds them, for things not used here: 5 MiB that an agent cannot spare.
+_hidden = {"rich", "greenlet"} - sys.modules.keys() if "structlog" not in sys.modules else set()
+cast("dict[str, None]", sys.modules).update(dict.fromkeys(_hidden))  # None makes an import fail
 import structlog  # noqa: E402
 import structlog.stdlib  # noqa: E402
 
-if _hide_rich:
-    del sys.modules["rich"]
+for _name in _hidden:
+    del sys.modules[_name]
 
 Event = MutableMapping[str, Any]
 
@@ -61,49 +61,76 @@ def configure_logs(
     _adopt_libraries(number, shared, as_json=as_json, out=out)
 
 
-class Muffler:
+class Muffler(logging.Filter):
     """Lets a warning or error through a few times, then counts it until some time has passed.
 
     The last line before the silence says so (``muted_seconds``), the first one after it says how many were
-    not written (``muted``). At most 512 different events are remembered.
+    not written (``muted``). At most 512 different events are remembered. It is a processor for our own lines
+    and a filter for those of the libraries.
     """
 
-    def __init__(self, repeats: int = REPEATS, window_seconds: float = REPEATS_WINDOW_SECONDS) -> None:
-        self._repeats = repeats
-        self._window = window_seconds
-        self._seen: OrderedDict[tuple[str, str, str], list[float]] = OrderedDict()  # started, written, muted
+    def __init__(
+        self,
+        repeats: int = REPEATS,
+        window_seconds: float = REPEATS_WINDOW_SECONDS,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self._repeats, self._window, self._monotonic = repeats, window_seconds, monotonic
+        self._seen: OrderedDict[tuple[str, ...], _Repeats] = OrderedDict()
 
     def __call__(self, _: object, method: str, event: Event) -> Event:
-        """Pass the event on, or drop it."""
+        """Pass the event on, perhaps with a remark, or drop it."""
         if LEVELS.get(method, 40) < LEVELS["warning"]:
             return event
-        key = (method, str(event.get("_logger")), f"{event.get('event')}{event.get('task', '')}")
-        now = time.monotonic()
-        seen = self._seen.get(key)
-        if seen is None or now - seen[0] >= self._window:
-            muted = int(seen[2]) if seen else 0
-            self._remember(key, [now, 1, 0])
-            return {**event, "muted": muted} if muted else event
-        seen[1] += 1
-        if seen[1] > self._repeats:
-            seen[2] += 1
-            LOG_LINES_MUTED.add()
+        key = (method, str(event.get("_logger")), str(event.get("event")), str(event.get("task")))
+        remark = self._remark(key)
+        if remark is None:
             raise structlog.DropEvent
-        if seen[1] == self._repeats:
-            return {**event, "muted_seconds": round(self._window - (now - seen[0]), 1)}
-        return event
+        return {**event, **remark}
 
-    def _remember(self, key: tuple[str, str, str], value: list[float]) -> None:
-        self._seen[key] = value
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a line of a library is written."""
+        return record.levelno < logging.WARNING or (
+            self._remark((record.levelname, record.name, str(record.msg))) is not None
+        )
+
+    def _remark(self, key: tuple[str, ...]) -> dict[str, float] | None:
+        """What to add to the line; ``None`` if it is not to be written."""
+        now = self._monotonic()
+        seen = self._seen.get(key)
+        if seen is None or now - seen.since >= self._window:
+            self._remember(key, _Repeats(since=now))
+            return {"muted": seen.muted} if seen and seen.muted else {}
+        seen.written += 1
+        if seen.written > self._repeats:
+            seen.muted += 1
+            LOG_LINES_MUTED.add()
+            return None
+        left = round(self._window - (now - seen.since), 1)
+        return {"muted_seconds": left} if seen.written == self._repeats else {}
+
+    def _remember(self, key: tuple[str, ...], repeats: "_Repeats") -> None:
+        self._seen[key] = repeats
         self._seen.move_to_end(key)
         if len(self._seen) > 512:
             self._seen.popitem(last=False)
 
 
-def _before_rendering(service: str) -> list[structlog.typing.Processor]:
+@dataclass(slots=True)
+class _Repeats:
+    """How often one event was seen in its window."""
+
+    since: float
+    written: int = 1
+    muted: int = 0
+
+
+def _before_rendering(service: str | None) -> list[structlog.typing.Processor]:
     def name_service(_: object, __: str, event: Event) -> Event:
         name = event.pop("_logger", None)
-        return {"service": service, **({"logger": name} if name else {}), **event}
+        names = {"service": service, "logger": name}
+        return {**{key: value for key, value in names.items() if value}, **event}
 
     return [
         structlog.contextvars.merge_contextvars,
@@ -140,8 +167,30 @@ def _adopt_libraries(
             ],
         )
     )
+    handler.addFilter(Muffler())
     handler.set_name("muster")
     root = logging.getLogger()
     root.handlers = [kept for kept in root.handlers if kept.get_name() != "muster"]
     root.addHandler(handler)
     root.setLevel(number if number <= 10 or number > 30 else logging.WARNING)
+
+
+def _until_configured() -> None:
+    """Until logs are configured, lines for people go to standard error: standard output is for results."""
+    structlog.configure(
+        processors=[
+            structlog.stdlib.add_log_level,
+            Muffler(),
+            *_before_rendering(None),
+            structlog.dev.ConsoleRenderer(
+                colors=False, timestamp_key="at", exception_formatter=structlog.dev.plain_traceback
+            ),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS["info"]),
+        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+if not structlog.is_configured():
+    _until_configured()

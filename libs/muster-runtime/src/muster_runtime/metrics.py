@@ -46,7 +46,8 @@ class Gauge:
     Args:
         name: as Prometheus shows it.
         help: one sentence.
-        read: the figures now, each under its label values; ``()`` where there are no labels. Must not raise.
+        read: the figures now, each under its label values; ``()`` where there are no labels.
+            One that raises is left out of that scrape and counted.
         labels: names of the labels.
         monotone: whether the figures only grow, so that they are shown as counters.
     """
@@ -70,26 +71,42 @@ TASK_CRASHES = Count("muster_task_crashes_total", "Background tasks that ended w
 LOOP_STALLS = Count("muster_loop_stalls_total", "Times the event loop did not turn for over a second.")
 SETTINGS_REFUSED = Count("muster_settings_refused_total", "Changed settings files that could not be used.")
 LOG_LINES_MUTED = Count("muster_log_lines_muted_total", "Repeated warnings and errors that were not written.")
+GAUGES_UNREADABLE = Count(
+    "muster_gauges_unreadable_total", "Figures that failed while being read.", ("gauge",)
+)
 
 
 class _Collector:
+    def describe(self) -> "Iterable[CounterMetricFamily]":
+        return []  # else registering would read every gauge
+
     def collect(self) -> "Iterable[CounterMetricFamily | GaugeMetricFamily]":
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415  (only when scraped)
+        from prometheus_client import core  # noqa: PLC0415  (only when scraped)
 
         for count in list(Count.all):
-            family = CounterMetricFamily(count.name, count.help, labels=count.labels)
+            family = core.CounterMetricFamily(count.name, count.help, labels=count.labels)
             for values, number in list(count.values.items()):
                 family.add_metric(list(values), number)
             yield family
         for gauge in list(Gauge.all.values()):
-            kind = CounterMetricFamily if gauge.monotone else GaugeMetricFamily
+            kind = core.CounterMetricFamily if gauge.monotone else core.GaugeMetricFamily
             shown = kind(gauge.name, gauge.help, labels=gauge.labels)
-            for values, number in gauge.read().items():
+            for values, number in _figures(gauge):
                 shown.add_metric(list(values), number)
             yield shown
 
 
+def _figures(gauge: Gauge) -> list[tuple[tuple[str, ...], float]]:
+    """What the gauge reads now; nothing if it fails, so that the other figures are still seen."""
+    try:
+        return list(gauge.read().items())
+    except Exception:  # noqa: BLE001  (a scrape shows what it can)
+        GAUGES_UNREADABLE.add(gauge.name)
+        return []
+
+
 _exposed: "WeakSet[CollectorRegistry]" = WeakSet()
+_exposing = threading.Lock()
 
 
 def expose(registry: "CollectorRegistry | None" = None) -> "CollectorRegistry":
@@ -97,7 +114,8 @@ def expose(registry: "CollectorRegistry | None" = None) -> "CollectorRegistry":
     from prometheus_client import REGISTRY  # noqa: PLC0415  (only when scraped)
 
     registry = registry or REGISTRY
-    if registry not in _exposed:
-        _exposed.add(registry)
-        registry.register(_Collector())
+    with _exposing:
+        if registry not in _exposed:
+            _exposed.add(registry)
+            registry.register(_Collector())
     return registry

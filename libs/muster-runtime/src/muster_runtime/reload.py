@@ -1,11 +1,12 @@
 """Settings that follow their file while the process runs."""
 
 import asyncio
+import contextlib
 import hashlib
 import inspect
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Generic, TypeAlias, TypeVar
 
@@ -42,7 +43,7 @@ class Reloader(Generic[S]):
         self._forced = False
         self._stamp: tuple[int, int, int] | None = None
         self._digest: bytes | None = None
-        self._looked()
+        self._had_file = False
 
     def on_change(self, callback: Changed[S]) -> None:
         """Tell ``callback`` of every change, in the order of registration; one that fails stops no other."""
@@ -55,22 +56,14 @@ class Reloader(Generic[S]):
 
     async def run(self) -> None:
         """Watch for ever; SIGHUP forces a look. Meant for ``Tasks.spawn``."""
-        loop = asyncio.get_running_loop()
-        try:
-            loop.add_signal_handler(signal.SIGHUP, self.force)
-        except (ValueError, RuntimeError, NotImplementedError):
-            log.debug("SIGHUP is not ours: not in the main thread")
-        try:
+        with self._hangup():
             while True:
-                try:
+                # The first look comes at once: the file may have changed since it was read at the start.
+                await self.look()
+                with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._every):
                         await self._wake.wait()
-                except TimeoutError:
-                    pass
                 self._wake.clear()
-                await self.look()
-        finally:
-            loop.remove_signal_handler(signal.SIGHUP)
 
     async def look(self) -> bool:
         """Look once; whether the settings have changed."""
@@ -78,7 +71,7 @@ class Reloader(Generic[S]):
         if not self._looked() and not forced:
             return False
         try:
-            new = type(self.current).load(self._path)
+            new = type(self.current).load(self._path if self._had_file else None)
         except ConfigurationError as error:
             self.error = str(error)
             SETTINGS_REFUSED.add()
@@ -104,6 +97,20 @@ class Reloader(Generic[S]):
                 log.exception("cannot apply changed settings everywhere", keys=sorted(keys))
         return True
 
+    @contextlib.contextmanager
+    def _hangup(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        try:
+            loop.add_signal_handler(signal.SIGHUP, self.force)
+        except (ValueError, RuntimeError):
+            log.debug("SIGHUP is not ours: this is not the main thread")
+            yield
+            return
+        try:
+            yield
+        finally:
+            loop.remove_signal_handler(signal.SIGHUP)
+
     def _looked(self) -> bool:
         """Whether the content differs from what was seen last; remembers what is there now."""
         try:
@@ -113,6 +120,7 @@ class Reloader(Generic[S]):
             if stamp == self._stamp and not fresh:
                 return False
             digest = hashlib.blake2b(self._path.read_bytes(), digest_size=16).digest()
+            self._had_file = True
         except OSError:
             stamp, digest = None, b"unreadable"
         changed = digest != self._digest

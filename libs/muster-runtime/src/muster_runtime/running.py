@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn
@@ -68,7 +69,10 @@ async def run(main: Main, *, drain_seconds: float = 10.0, shutdown: Shutdown | N
 
 def launch(main: Main, *, drain_seconds: float = 10.0) -> NoReturn:
     """Run ``main`` in a new event loop and exit with its exit code; the last line of a ``main.py``."""
-    sys.exit(asyncio.run(run(main, drain_seconds=drain_seconds)))
+    with asyncio.Runner() as runner:
+        code = runner.run(run(main, drain_seconds=drain_seconds))
+        _leave_within(FORCED_PATIENCE_SECONDS, code)
+    sys.exit(code)
 
 
 async def _finish(
@@ -88,6 +92,19 @@ async def _finish(
     finally:
         asked.cancel()
         forced.cancel()
+
+
+def _leave_within(seconds: float, code: int) -> None:
+    """End the process with ``code`` even if a worker thread hangs, for which Python would wait for ever."""
+
+    def leave() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    timer = threading.Timer(seconds, leave)
+    timer.daemon = True
+    timer.start()
 
 
 async def _cancel(body: asyncio.Future[None]) -> None:

@@ -4,11 +4,10 @@ All that is wrong is said at once, one sentence per problem, each with what to g
 Pydantic alone: pydantic-settings costs an agent 4 MiB and says less about errors.
 """
 
-import difflib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -70,7 +69,7 @@ class Settings(BaseModel):
         try:
             settings = cls.model_validate(values)
         except ValidationError as error:
-            source.problems += [source.sentence(detail) for detail in error.errors(include_url=False)]
+            source.problems += [source.sentence(detail, values) for detail in error.errors(include_url=False)]
         if source.problems:
             raise ConfigurationError(source.problems)
         return settings
@@ -119,16 +118,22 @@ class _Source:
         self._overlay_environment(values)
         return values
 
-    def sentence(self, detail: ErrorDetails) -> str:
+    def sentence(self, detail: ErrorDetails, values: dict[str, Any]) -> str:
         """One Pydantic error for the person who wrote the settings."""
-        loc = detail["loc"]
+        missing = detail["type"] == "missing"
+        loc = detail["loc"] if missing else _reachable(detail["loc"], values)
         setting = self._setting(loc)
         where = self._where(loc)
-        if detail["type"] == "missing":
-            return f"{where}: is missing, give it there" + (f" or as {setting.env}" if setting else "")
+        if missing:
+            ways = ["there"] if self.path else []
+            ways += [f"as {setting.env}"] if setting and self.kind.ENV_PREFIX else []
+            return f"{where}: is missing, give it {' or '.join(ways)}".rstrip()
         if detail["type"] == "extra_forbidden":
             return f"{where}: is unknown, give only known keys"
-        return f"{where}: {_shown(detail, setting)}{_expected(detail)}"
+        secret = (setting and setting.secret) or any(is_secret_key(str(part)) for part in loc)
+        return (
+            f"{where}: {_shown(detail['input'], secret=bool(secret))}{_expected(detail, secret=bool(secret))}"
+        )
 
     def _where(self, loc: tuple[int | str, ...]) -> str:
         for length in range(len(loc), 0, -1):
@@ -173,7 +178,7 @@ class _Source:
         keys |= {key.rpartition(".")[0] for key in keys if "." in key}
         last = dotted.rpartition(".")[2]
         same = sorted(key for key in keys if key.rpartition(".")[2] == last)
-        near = same or difflib.get_close_matches(dotted, sorted(keys), 1, 0.6)
+        near = same or _close(dotted, keys)
         if near:
             return f"give '{near[0]}' if that is what you mean"
         return f"give one of {', '.join(sorted(keys))}"
@@ -188,7 +193,7 @@ class _Source:
             if name in known:
                 self._override(values, known[name], self.environ[name])
             elif not _SERVICE_LINK.match(name.removeprefix(self.kind.ENV_PREFIX)):
-                near = difflib.get_close_matches(name, known, 1, 0.6)
+                near = _close(name, known)
                 meant = f"give {near[0]} if that is what you mean" if near else "remove it"
                 self.problems.append(f"cannot use {ENVIRONMENT}: {name}: is unknown, {meant}")
 
@@ -206,6 +211,13 @@ class _Source:
         except ValueError as error:
             here.pop(setting.path[-1], None)
             self.problems.append(f"cannot use {ENVIRONMENT}: {setting.env}: {error}")
+
+
+def _close(word: str, possibilities: Iterable[str]) -> list[str]:
+    """The most similar word, if one is similar enough."""
+    import difflib  # noqa: PLC0415  (only for somebody's mistakes)
+
+    return difflib.get_close_matches(word, sorted(possibilities), 1, 0.6)
 
 
 def _walk(model: type[BaseModel], prefix: str, at: tuple[str, ...]) -> Iterator[Setting]:
@@ -326,9 +338,20 @@ def _text(value: Any) -> str:
     return hide(str(value))
 
 
-def _shown(detail: ErrorDetails, setting: Setting | None) -> str:
-    value = detail["input"]
-    if (setting and setting.secret) or any(is_secret_key(str(part)) for part in detail["loc"]):
+def _reachable(loc: tuple[int | str, ...], values: Any) -> tuple[int | str, ...]:
+    """The part of a Pydantic location that is a place in the values; it goes on with names of types."""
+    here, place = values, []
+    for part in loc:
+        try:
+            here = here[part]
+        except (TypeError, LookupError):
+            break
+        place.append(part)
+    return tuple(place)
+
+
+def _shown(value: Any, *, secret: bool) -> str:
+    if secret:
         return "the value (not shown) cannot be taken, "
     if isinstance(value, dict | BaseModel):
         return "the value cannot be taken, "
@@ -336,13 +359,16 @@ def _shown(detail: ErrorDetails, setting: Setting | None) -> str:
     return f"{text if len(text) <= 80 else text[:77] + '...'} cannot be taken, "
 
 
-def _expected(detail: ErrorDetails) -> str:
+def _expected(detail: ErrorDetails, *, secret: bool) -> str:
     """What to give, from Pydantic's own words."""
+    if secret and detail["type"] in {"value_error", "assertion_error"}:
+        return "give another"  # the words are the validator's own, and may hold the value
     message = detail["msg"]
     for start in ("Input should be ", "Value should be ", "String should be "):
         if message.startswith(start):
             # What follows ", unable to" tells how Pydantic failed, not what to give.
-            return f"give {message.removeprefix(start).partition(', unable to')[0]}"
+            wanted = message.removeprefix(start).partition(", unable to")[0]
+            return f"give a value {wanted}" if wanted.startswith(("greater", "less")) else f"give {wanted}"
     message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
     message = message.replace("String should have", "text of").replace("List should have", "a list of")
     message = message.replace("String should match pattern", "text that matches")

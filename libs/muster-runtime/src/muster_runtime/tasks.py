@@ -21,11 +21,17 @@ log = logger(__name__)
 
 @dataclass(slots=True)
 class _Condition:
-    """How one task fares: crashes in a row, the kind of the last one, and whether it waits to start again."""
+    """How one task fares: crashes in a row, the kind of the last one, and since when it has run without."""
 
     crashes: int = 0
     last: str = ""
-    waiting: bool = False
+    running_since: float | None = None
+
+    @property
+    def recovered(self) -> bool:
+        """Whether it has run for longer than the longest pause."""
+        since = self.running_since
+        return since is not None and time.monotonic() - since > LONGEST_PAUSE_SECONDS
 
 
 def pause_after(crashes: int) -> float:
@@ -58,7 +64,7 @@ class Tasks:
         return [
             f"task {name} crashed {condition.crashes} times in a row, the last with {condition.last}"
             for name, condition in sorted(self._conditions.items())
-            if condition.waiting and condition.crashes > 1
+            if condition.crashes > 1 and not condition.recovered
         ]
 
     def spawn(self, name: str, work: Work) -> asyncio.Task[None]:
@@ -115,7 +121,7 @@ class Tasks:
 
     async def _keep(self, name: str, work: Work, condition: _Condition) -> None:
         while True:
-            started = time.monotonic()
+            condition.running_since = time.monotonic()
             try:
                 await work()
             except asyncio.CancelledError as error:
@@ -126,11 +132,7 @@ class Tasks:
                 self._crashed(name, condition, error)
             else:
                 return
-            if time.monotonic() - started > LONGEST_PAUSE_SECONDS:
-                condition.crashes = 1  # it had run well for a while
-            condition.waiting = True
             await asyncio.sleep(self._pause(condition.crashes))
-            condition.waiting = False
 
     async def _beat(self, name: str, seconds: float, work: Work, first_after: float) -> None:
         condition = self._conditions[name]
@@ -147,13 +149,13 @@ class Tasks:
             except Exception as error:  # noqa: BLE001  (the next round is its restart)
                 self._crashed(name, condition, error)
             else:
-                condition.crashes, condition.waiting = 0, False
+                condition.crashes = 0
             due += seconds * max(1, -int((due - loop.time()) // seconds))
 
     def _crashed(self, name: str, condition: _Condition, error: BaseException) -> None:
-        condition.crashes += 1
+        condition.crashes = 1 if condition.recovered else condition.crashes + 1
         condition.last = type(error).__name__
-        condition.waiting = True
+        condition.running_since = None
         TASK_CRASHES.add(name)
         log.error("task failed", task=name, crashes=condition.crashes, exc_info=error)
 

@@ -43,7 +43,7 @@ async def upsert(
         table: has a unique constraint or primary key over ``keys``.
         rows: all of them name the same columns; of two rows with one key the later one wins.
         keys: columns by which a row is known.
-        where: update only if this holds; it is given the columns of the new row, for instance
+        update: columns that take the new value; all others by default; an empty list keeps what is there.
         where: update only if this holds; given the columns of the new row, for instance
             ``lambda new: table.c.version < new.version``.
 
