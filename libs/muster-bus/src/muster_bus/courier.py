@@ -134,6 +134,7 @@ class Courier:
     async def _send(self, letters: list[Letter]) -> list[bool | BaseException]:
         """All letters at once, in order; an outage ends the waiting for their acknowledgements."""
         sending = asyncio.gather(*(deliver(self._link, one) for one in letters), return_exceptions=True)
+        sending.add_done_callback(_retrieve)
         outage = asyncio.ensure_future(self._link.down.wait())
         try:
             both: list[asyncio.Future[Any]] = [sending, outage]
@@ -171,3 +172,9 @@ class Courier:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if due is None else max(0.0, due - time.monotonic())):
                 await self._news.wait()
+
+
+def _retrieve(done: asyncio.Future[Any]) -> None:
+    """Look at the outcome, or asyncio complains of a cancelled gathering that nobody looked at."""
+    if not done.cancelled():
+        done.exception()

@@ -92,7 +92,7 @@ class Link(Client):
         try:
             async with asyncio.timeout(seconds):
                 await (self.drain() if self.is_connected else self.close())
-        except (TimeoutError, nats_errors.Error):
+        except (TimeoutError, OSError, nats_errors.Error):
             self._abort()
             await self.close()
         self._mark_down()
@@ -136,6 +136,7 @@ class Link(Client):
         self._current_server = server = min(self._server_pool, key=lambda one: one.reconnects)
         if self.ever_up or server.reconnects:
             await asyncio.sleep(self._wait(server.reconnects))
+        self._abort()  # stock, a connection that broke before it was accepted stays open for ever
         await self._connect_to_server(server)
 
     def _wait(self, attempt: int) -> float:

@@ -5,7 +5,7 @@
 
 import contextlib
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from muster_bus import Bus, BusSettings, Keypair, Spool
 from muster_bus.broker import Identity, render
@@ -56,15 +56,16 @@ class Ground:
         for name, key in self._keys.items():
             key.save(self._seed(name))
         self._server.start()
-        provisioner = await self.bus("provisioner")
+        provisioner = await Bus.connect(self.settings("provisioner"), first_try_seconds=10)
         await reconcile(provisioner.client.jetstream())
+        await provisioner.close()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._buses.aclose()
         self._server.__exit__()
 
-    def settings(self, identity: str, *, server: str | None = None, **changes: object) -> BusSettings:
+    def settings(self, identity: str, *, server: str | None = None, **changes: Any) -> BusSettings:
         """How ``identity`` reaches this broker; ``server`` goes through a proxy instead."""
         return BusSettings.model_validate(
             {
