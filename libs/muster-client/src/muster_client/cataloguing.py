@@ -5,10 +5,13 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from muster_client import humanise
-from muster_client.errors import NotFound
 from muster_client.outputs import MapLine
 from muster_contracts.catalogue import contracts
 from muster_contracts.message import Ask, Message, Role
+
+
+class UnknownContract(Exception):
+    """Cannot find a contract; the text says which, and what may have been meant."""
 
 
 def named(patterns: Sequence[str]) -> list[type[Message]]:
@@ -17,12 +20,12 @@ def named(patterns: Sequence[str]) -> list[type[Message]]:
     ``agent.v1.Heartbeat``, ``fleet.v1.*``, ``fleet`` (an area), ``Heartbeat`` (the last part).
 
     Raises:
-        NotFound: a pattern matches none; offers what may have been meant.
+        UnknownContract: a pattern matches none; offers what may have been meant.
     """
     wanted = {pattern: [one for one in contracts() if _matches(one, pattern)] for pattern in patterns}
     for pattern, found in wanted.items():
         if not found:
-            raise NotFound(f"cannot find a contract {pattern!r}; {_offer(pattern)}")
+            raise UnknownContract(f"cannot find a contract {pattern!r}; {_offer(pattern)}")
     chosen = {one for found in wanted.values() for one in found}
     return [one for one in contracts() if one in chosen]
 

@@ -6,6 +6,7 @@ never renamed or removed. Times are ISO 8601 with an offset; units are in the na
 
 import json
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
@@ -207,37 +208,43 @@ class DoctorOutput(Output):
     checks: list[CheckResult]
 
 
-OUTPUTS: dict[str, TypeAdapter[Any]] = {
-    "status": TypeAdapter(StatusOutput),
-    "doctor": TypeAdapter(DoctorOutput),
-    "agents-list": TypeAdapter(list[AgentLine]),
-    "agents-show": TypeAdapter(AgentShown),
-    "agents-history": TypeAdapter(list[AgentEvent]),
-    "agents-connections": TypeAdapter(list[Connection]),
-    "agents-watch": TypeAdapter(PresenceLine),
-    "agents-vitals": TypeAdapter(Vitals),
-    "agents-label": TypeAdapter(AgentDetail),
-    "agents-expect": TypeAdapter(AgentDetail),
-    "agents-retire": TypeAdapter(AgentDetail),
-    "groups-list": TypeAdapter(list[Group]),
-    "groups-define": TypeAdapter(list[Group]),
-    "groups-delete": TypeAdapter(list[Group]),
-    "summary": TypeAdapter(Summary),
-    "watch": TypeAdapter(WatchedMessage),
-    "map": TypeAdapter(list[MapLine]),
-    "dead-letters": TypeAdapter(list[DeadLetterLine]),
+OUTPUTS: dict[str, Any] = {
+    "status": StatusOutput,
+    "doctor": DoctorOutput,
+    "agents-list": list[AgentLine],
+    "agents-show": AgentShown,
+    "agents-history": list[AgentEvent],
+    "agents-connections": list[Connection],
+    "agents-watch": PresenceLine,
+    "agents-vitals": Vitals,
+    "agents-label": AgentDetail,
+    "agents-expect": AgentDetail,
+    "agents-retire": AgentDetail,
+    "groups-list": list[Group],
+    "groups-define": list[Group],
+    "groups-delete": list[Group],
+    "summary": Summary,
+    "watch": WatchedMessage,
+    "map": list[MapLine],
+    "dead-letters": list[DeadLetterLine],
 }
 """Command (its words joined by a dash) → what its ``--json`` prints; ``watch`` ones print one per line."""
 
 
 def schema_of(command: str) -> dict[str, Any]:
     """The JSON Schema of what ``command`` prints with ``--json``."""
-    return OUTPUTS[command].json_schema(mode="serialization")
+    return _adapter(command).json_schema(mode="serialization")
 
 
 def as_json(command: str, value: object, *, indent: int | None = 2) -> str:
     """``value`` as ``command`` prints it."""
-    return OUTPUTS[command].dump_json(value, indent=indent).decode()
+    return _adapter(command).dump_json(value, indent=indent).decode()
+
+
+@cache
+def _adapter(command: str) -> TypeAdapter[Any]:
+    # Built for the one command that runs, not for all of them at import.
+    return TypeAdapter(OUTPUTS[command])
 
 
 def main() -> int:

@@ -106,6 +106,7 @@ def _meanings() -> list[tuple[type[Exception], str, int]]:
     """Kinds of errors, the narrower before the wider, with what a person may do about each."""
     from muster_bus import errors as bus  # noqa: PLC0415
     from muster_client import errors as client  # noqa: PLC0415
+    from muster_client.cataloguing import UnknownContract  # noqa: PLC0415
     from muster_client.embedded.errors import FleetError  # noqa: PLC0415
     from muster_contracts.selector import SelectorError  # noqa: PLC0415
 
@@ -115,6 +116,7 @@ def _meanings() -> list[tuple[type[Exception], str, int]]:
         (bus.CannotConnect, "; is the fleet running? start it with: muster up", NOT_RUNNING),
         (client.NoFleet, "", NOT_RUNNING),
         (client.NotFound, "", NOT_RUNNING),
+        (UnknownContract, "", NOT_RUNNING),
         (client.Usage, "", USAGE),
         (SelectorError, "", USAGE),
         (bus.MusterError, "", FAILED),
