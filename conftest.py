@@ -1,6 +1,7 @@
 """What every test shares: outside tools named by marker, and a run in which nothing may skip."""
 
 import importlib.util
+import inspect
 import os
 import shutil
 import subprocess
@@ -57,3 +58,11 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         report.outcome = "failed"
         report.longrepr = f"MUSTER_NO_SKIPS is set, yet the test skipped itself: {report.longrepr}"
     return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Keep looptime from making an event loop for a test without one; nobody would close it."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        pyfuncitem.funcargs.pop("event_loop_policy", None)
+    return (yield)

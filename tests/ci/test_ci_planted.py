@@ -58,7 +58,7 @@ FORBIDDEN = [
     ),
     ("services/fleet-registry/src/fleet_registry/handlers.py", "import redis", "act through ports"),
     (
-        "services/fleet-registry/src/fleet_registry/adapters/planted.py",
+        "services/fleet-registry/src/fleet_registry/planted.py",
         "import faststream",
         "FastStream is touched",
     ),
