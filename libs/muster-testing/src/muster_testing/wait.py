@@ -21,5 +21,6 @@ async def until(condition: Callable[[], T | Awaitable[T]], seconds: float = 10.0
         if value:
             return value
         if asyncio.get_running_loop().time() > deadline:
-            raise TimeoutError(f"cannot wait longer than {seconds} s for {inspect.getsource(condition).strip()}")
+            wanted = inspect.getsource(condition).strip()
+            raise TimeoutError(f"cannot wait longer than {seconds} s for {wanted}")
         await asyncio.sleep(every)
