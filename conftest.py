@@ -10,9 +10,10 @@ from collections.abc import Callable, Generator
 import hypothesis
 import pytest
 
+# No deadlines: machines are shared, and speed is the business of the benchmarks.
 hypothesis.settings.register_profile(
-    "muster", deadline=None
-)  # machines are shared; time limits belong to benchmarks
+    "muster", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("muster")
 
 NO_SKIPS = os.environ.get("MUSTER_NO_SKIPS") == "1"
