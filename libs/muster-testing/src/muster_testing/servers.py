@@ -140,5 +140,16 @@ class RedisServer(Server):
 
     def command(self) -> list[str]:
         """On loopback only, writing to its own directory."""
-        return [redis_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory),
-                "--appendonly", "yes", "--daemonize", "no"]
+        return [
+            redis_binary(),
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--dir",
+            str(self.directory),
+            "--appendonly",
+            "yes",
+            "--daemonize",
+            "no",
+        ]
