@@ -17,7 +17,7 @@ from nats import errors as nats_errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from muster_bus.link import Link
+from muster_bus.link import Basket, Link
 from muster_client.decode import Heard
 from muster_client.errors import Silent
 
@@ -56,7 +56,8 @@ class LiveTap:
     async def open(self) -> None:
         """Subscribe, and wait until the broker has taken the subscriptions."""
         for subject in self._subjects:
-            self._subscriptions.append(await subscribe(self._client, subject, self._take))
+            subscription = await subscribe(self._client, subject, _unused, self._pour)
+            self._subscriptions.append(subscription)
 
     async def next(self) -> Heard:
         """The oldest message not yet taken."""
@@ -68,12 +69,13 @@ class LiveTap:
     async def close(self) -> None:
         """Unsubscribe; a broken connection has forgotten us anyway."""
         for subscription in self._subscriptions:
+            self._client.pour(subscription._id, None)  # noqa: SLF001  (the id is not public)
             await _unsubscribe(subscription)
         self._subscriptions.clear()
 
-    async def _take(self, message: Msg) -> None:
+    def _pour(self, subject: bytes, data: bytes, _: bytes | None) -> None:
         self.dropped += len(self._heard) == self._heard.maxlen
-        self._heard.append(Heard(message.subject, message.data, datetime.now(UTC)))
+        self._heard.append(Heard(subject.decode(), data, datetime.now(UTC)))
         self._more.set()
 
 
@@ -209,8 +211,12 @@ def _is_end(stream: str, reply: Msg) -> bool:
     return status is not None
 
 
-async def subscribe(client: Link, subject: str, taken: Callable[[Msg], Awaitable[None]]) -> Subscription:
+async def subscribe(
+    client: Link, subject: str, taken: Callable[[Msg], Awaitable[None]], basket: Basket | None = None
+) -> Subscription:
     """Subscribe, and return when the broker has judged it.
+
+    With a ``basket`` messages go there instead, in the order of the wire over all subscriptions.
 
     Raises:
         NotPermitted: this identity may not hear the subject.
@@ -218,10 +224,15 @@ async def subscribe(client: Link, subject: str, taken: Callable[[Msg], Awaitable
     """
     try:
         subscription = await client.subscribe(subject, cb=taken)
+        client.pour(subscription._id, basket)  # noqa: SLF001  (the id is not public)
         await client.permitted(subject, asyncio.ensure_future(client.flush()))
     except (TimeoutError, nats_errors.Error) as error:
         raise Silent(f"cannot listen to {subject}: the broker is silent; run: muster doctor") from error
     return subscription
+
+
+async def _unused(_: Msg) -> None:
+    """What is poured into a basket never comes this way."""
 
 
 async def _unsubscribe(subscription: Subscription) -> None:
