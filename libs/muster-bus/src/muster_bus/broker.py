@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muster_bus.permissions import Permissions, Special, permissions
+from muster_contracts.ids import AGENT_ID_PATTERN, is_agent_id
 from muster_contracts.message import Role
 
 ACCOUNT = "MUSTER"
@@ -74,6 +75,7 @@ system_account: {SYSTEM_ACCOUNT}
 
 
 def _user(identity: Identity) -> str:
+    _refuse_borrowed_names(identity)
     allowed = permissions(identity.role, identity.name)
     return f"""\
       {{ # {identity.name}
@@ -84,6 +86,15 @@ def _user(identity: Identity) -> str:
 {_responses(allowed)}        }}
       }}
 """
+
+
+def _refuse_borrowed_names(identity: Identity) -> None:
+    # An agent called like a service would share its inbox, and hear its answers.
+    reserved = {*Role, *Special} - {Role.AGENT, Role.HOST_AGENT}
+    if identity.role in {Role.AGENT, Role.HOST_AGENT} and identity.name in reserved:
+        raise ValueError(f"cannot let the agent {identity.name!r} in: the name is a service's; rename it")
+    if not is_agent_id(identity.name):
+        raise ValueError(f"cannot let {identity.name!r} in: a name is {AGENT_ID_PATTERN}")
 
 
 def _allow(subjects: list[str]) -> str:

@@ -305,7 +305,7 @@ class Bus:
         # The broker answers the flush after it has judged the subscription.
         with contextlib.suppress(nats_errors.FlushTimeoutError):
             if self.connected:
-                await self.client.permitted(subject, asyncio.ensure_future(self.client.flush()))
+                await self.client.permitted(subject, self.client.flush())
         return subscription
 
     async def _keep(self, letters: list[Letter]) -> None:
@@ -327,11 +327,8 @@ class Bus:
 
     async def _request(self, question: Ask[A], payload: bytes, seconds: float) -> Msg:
         headers = {CONTRACT_HEADER: question.contract(), MESSAGE_ID_HEADER: str(question.message_id)}
-        work = asyncio.ensure_future(
-            self.client.request(question.subject, payload, timeout=seconds, headers=headers)
-        )
-        reply: Msg = await self.client.permitted(question.subject, work)
-        return reply
+        work = self.client.request(question.subject, payload, timeout=seconds, headers=headers)
+        return await self.client.permitted(question.subject, work)
 
 
 def encode(message: Message) -> bytes:

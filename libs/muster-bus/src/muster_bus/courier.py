@@ -41,9 +41,7 @@ async def deliver(link: Link, letter: Letter, seconds: float = ACK_SECONDS) -> b
         NotPermitted: the broker does not let this identity say it.
     """
     headers = {MESSAGE_ID_HEADER: letter.id, **letter.headers}
-    work = asyncio.ensure_future(
-        link.request(letter.subject, letter.payload, timeout=seconds, headers=headers)
-    )
+    work = link.request(letter.subject, letter.payload, timeout=seconds, headers=headers)
     try:
         reply = await link.permitted(letter.subject, work)
     except (nats_errors.Error, TimeoutError) as error:
@@ -87,8 +85,9 @@ class Courier:
         """Deliver what can be delivered within ``seconds``, then leave the rest in the spool."""
         if self._task is None:
             return
-        if self._link.is_connected:
-            await asyncio.wait([asyncio.ensure_future(self._idle.wait())], timeout=seconds)
+        if self._link.up.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), seconds)
         self._task.cancel()
         await asyncio.wait([self._task])
 

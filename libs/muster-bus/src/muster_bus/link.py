@@ -6,6 +6,7 @@ What differs from the stock client, each measured or read in nats-py 2.16 (decis
 - A dead link is aborted, not closed: ``wait_closed`` on one with unsent bytes waits for the kernel.
 - What was unsent when the link broke is dropped: sent later, it would overtake letters lost on the wire,
   and nothing that matters relies on it (live facts may be lost, letters and asks are repeated).
+- A flush comes after what was sent before it; the stock one overtakes it.
 - Subjects of a firehose go straight into a basket, without a message object and a task switch each.
 - A permission the broker refuses is counted, logged as an error, and wakes whoever waits on that subject.
 """
@@ -16,8 +17,8 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import nkeys
 from nats import errors as nats_errors
@@ -29,6 +30,8 @@ from muster_bus.metrics import Counters
 from muster_bus.settings import BusSettings
 
 log = logging.getLogger("muster.bus")
+
+T = TypeVar("T")
 
 Basket = Callable[[bytes, bytes, bytes | None], None]
 """Takes subject, payload and raw headers of one message of a firehose; must not block or raise."""
@@ -104,17 +107,30 @@ class Link(Client):
         else:
             self._baskets[sid] = basket
 
-    async def permitted(self, subject: str, work: asyncio.Future[Any]) -> Any:
-        """Await ``work`` on ``subject``, but no longer than until the broker says it is not permitted."""
+    async def permitted(self, subject: str, work: Awaitable[T]) -> T:
+        """Await ``work`` on ``subject``, but no longer than until the broker says it is not permitted.
+
+        Raises:
+            NotPermitted: the broker said so.
+        """
         key = subject.lower()
-        waiting = self._denied.setdefault(key, set())
-        waiting.add(work)
+        working = asyncio.ensure_future(work)
+        denied: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._denied.setdefault(key, set()).add(denied)
         try:
-            return await work
+            both: list[asyncio.Future[Any]] = [working, denied]
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            return denied.result() if denied.done() else await working
         finally:
-            waiting.discard(work)
-            if not waiting:
-                self._denied.pop(key, None)
+            working.cancel()
+            self._denied[key].discard(denied)
+            if not self._denied[key]:
+                del self._denied[key]
+
+    async def flush(self, timeout: int = 10) -> None:  # noqa: ASYNC109  (as the stock client)
+        """Return when the broker has taken everything sent so far, and said what it refuses of it."""
+        await self._flush_pending(force_flush=True)
+        await super().flush(timeout)
 
     def _credentials(self) -> dict[str, Any]:
         if self._settings.seed_file is None:
