@@ -70,6 +70,7 @@ class Fleet:
     def __init__(self, bus: Bus, *, patience: float = 10.0) -> None:
         self.bus = bus
         self.patience = patience
+        self.closing = False
         self._watches: WeakSet[Listening] = WeakSet()
         bus.on_reconnect(self._came_back)
 
@@ -101,6 +102,7 @@ class Fleet:
 
     async def close(self) -> None:
         """End every watch and the connection."""
+        self.closing = True
         for watch in list(self._watches):
             await watch.close()
         await self.bus.close()

@@ -65,8 +65,12 @@ def _chosen(names: list[str]) -> "list[type[Message]]":
 
 
 def _tell_of_breaks(fleet: "Fleet") -> None:
-    fleet.bus.on_disconnect(lambda: note("the broker is away; waiting for it"))
-    fleet.bus.on_reconnect(lambda: note("the broker is back"))
+    def tell(text: str) -> None:
+        if not fleet.closing:
+            note(text)
+
+    fleet.bus.on_disconnect(lambda: tell("the broker is away; waiting for it"))
+    fleet.bus.on_reconnect(lambda: tell("the broker is back"))
 
 
 async def _follow(listening: "Listening", agent: str | None, count: int | None, *, json: bool) -> None:
