@@ -1,20 +1,31 @@
 """A service on FastStream: durable facts are taken once and in order, whatever happens to one of them."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
 
 from muster_bus import AskError, AskFailed, NobodyAnswers, Reject, Retry
+from muster_bus.deadletters import DeadLetters
+from muster_bus.metrics import Counters
 from muster_bus.service import Routes, ServiceBus
+from muster_bus.service.durable import Durable
+from muster_bus.service.pulling import PULL_SECONDS
+from muster_bus.service.routes import Route, Way
+from muster_bus.streams import reconcile
 from muster_contracts.agent.v1 import AgentKind, Hello, LeaveReason, Left, Welcome
 from muster_contracts.bus.v1 import DeadLettered, DeadReason
 from muster_testing.ground import Ground
 from muster_testing.wait import until
 
 EPOCH = "0123456789ab-0123456789ab"
+QUICK: dict[str, Any] = {"reconnect_min_seconds": 0.02, "reconnect_max_seconds": 0.1}
 
 
 def left(agent_id: str = "a1", **changes: Any) -> Left:
@@ -129,3 +140,234 @@ async def test_an_ask_is_answered_or_answered_with_a_problem(ground: Ground) -> 
         with pytest.raises(AskFailed) as internal:
             await agent.ask(hello())
         assert internal.value.code == "internal"
+
+
+GOOD = left().model_dump_json().encode()
+POISON = [
+    ("muster.agent.v1.a1.left", b"{", {}, DeadReason.MALFORMED),
+    ("muster.agent.v1.a1.left", b'{"agent_id": "a1"}', {}, DeadReason.MALFORMED),
+    ("muster.agent.v1.a1.left", b"[" * 10_000, {}, DeadReason.MALFORMED),
+    ("muster.agent.v1.a1.left", b'"' + b"x" * 70_000 + b'"', {}, DeadReason.OVERSIZED),
+    ("muster.agent.v1.a2.left", GOOD, {}, DeadReason.FOREIGN_ID),
+    ("muster.agent.v1.a1.left", GOOD, {"Muster-Contract": "agent.v9.Left"}, DeadReason.WRONG_VERSION),
+]
+
+
+async def test_each_kind_of_poison_becomes_one_dead_letter_and_the_service_goes_on(ground: Ground) -> None:
+    letters, heard = await dead_letters(ground), []
+
+    async def hear(fact: Left) -> None:
+        heard.append(fact)
+
+    agents = {name: await ground.bus(name) for name in ("a1", "a2")}
+    async with ServiceBus.open(ground.settings("fleet-registry"), routes_of(hear)) as service:
+        for subject, payload, headers, _ in POISON:
+            js = agents[subject.split(".")[3]].client.jetstream()
+            await js.publish(subject, payload, headers={"Nats-Msg-Id": str(uuid4()), **headers})
+        await agents["a1"].say(good := left())
+        await until(lambda: len(letters) == len(POISON) and heard)
+        assert [letter.reason for letter in letters] == [reason for *_, reason in POISON]
+        assert heard == [good]
+        assert service.healthy() == []
+        oversized = letters[3]
+        assert (oversized.size_bytes, len(oversized.payload)) == (70_002, 8000)
+        assert service.bus.counters.of("dead_letters") == len(POISON)
+
+
+async def test_a_handler_that_always_fails_is_tried_often_and_then_given_up(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muster_bus.service.durable.MAX_FAILURES", 4)
+    monkeypatch.setattr("muster_bus.service.durable.LONGEST_WAIT_SECONDS", 0.05)
+    agent, letters = await ground.bus("a1"), await dead_letters(ground)
+    tries: list[Left] = []
+
+    async def hear(fact: Left) -> None:
+        tries.append(fact)
+        raise ZeroDivisionError("a secret")
+
+    async with ServiceBus.open(ground.settings("fleet-registry"), routes_of(hear)):
+        await agent.say(left())
+        await until(lambda: letters)
+        assert len(tries) == 4
+        assert (letters[0].reason, letters[0].deliveries) == (DeadReason.EXHAUSTED, 4)
+        assert "a secret" not in letters[0].detail
+
+
+async def test_waits_between_failures_grow(ground: Ground) -> None:
+    raw = _Recorded()
+    durable = Durable(
+        Route(Way.DURABLE, Left, _always_fail), DeadLetters("fleet-registry", Counters(), None), Counters()
+    )
+    for deliveries in range(1, 10):
+        raw.reply = f"$JS.ACK.AGENT.c.{deliveries}.1.1.1.0"
+        raw._metadata = None
+        await durable.take(raw)
+    assert raw.waits == sorted(raw.waits)
+    assert (raw.waits[0], raw.waits[-1]) == (1.0, 60.0)
+
+
+async def _always_fail(_: Left) -> None:
+    raise ZeroDivisionError
+
+
+class _Recorded(Msg):
+    def __init__(self) -> None:
+        super().__init__(_client=None, subject="muster.agent.v1.a1.left", data=GOOD)  # type: ignore[arg-type]
+        self.waits: list[float] = []
+
+    async def nak(self, delay: float | None = None) -> None:
+        assert delay is not None
+        self.waits.append(delay)
+
+
+async def test_replicas_share_the_facts(ground: Ground) -> None:
+    agent = await ground.bus("a1")
+    heard: list[list[Left]] = [[], []]
+
+    def hearing(index: int) -> Routes:
+        async def hear(fact: Left) -> None:
+            heard[index].append(fact)
+
+        return routes_of(hear)
+
+    settings = ground.settings("fleet-registry")
+    async with ServiceBus.open(settings, hearing(0)), ServiceBus.open(settings, hearing(1)):
+        said = [left() for _ in range(200)]
+        for fact in said:
+            await agent.say(fact)
+        await until(lambda: sum(map(len, heard)) == 200)
+        assert {fact.message_id for one in heard for fact in one} == {fact.message_id for fact in said}
+
+
+async def test_facts_are_heard_again_soon_after_the_broker_was_killed(ground: Ground) -> None:
+    agent, heard = await ground.bus("a1"), []
+
+    async def hear(fact: Left) -> None:
+        heard.append(fact.message_id)
+
+    settings = ground.settings("fleet-registry", **QUICK)
+    async with ServiceBus.open(settings, routes_of(hear)) as service:
+        await agent.say(first := left())
+        await until(lambda: heard == [first.message_id])
+        ground.server.kill()
+        await until(service.healthy)
+        assert "no broker for" in service.healthy()[0]
+        ground.server.start()
+        await until(lambda: agent.connected and service.bus.connected)
+        await agent.say(second := left())
+        # Sooner than a pull lasts: it was asked for again at once.
+        await until(lambda: heard[-1] == second.message_id, seconds=PULL_SECONDS - 1)
+        await until(lambda: service.healthy() == [])
+
+
+async def test_a_vanished_consumer_is_made_again_where_it_was(ground: Ground) -> None:
+    agent, js = await ground.bus("a1"), (await ground.bus("provisioner")).client.jetstream()
+    heard: list[Left] = []
+
+    async def hear(fact: Left) -> None:
+        heard.append(fact)
+
+    async with ServiceBus.open(ground.settings("fleet-registry"), routes_of(hear)) as service:
+        await agent.say(left(), left())
+        await until(lambda: len(heard) == 2)
+        await until_acked(js, 2)
+        await service.look()
+        await js.delete_consumer("AGENT", "fleet-registry_agent-v1-left")
+        await agent.say(third := left())
+        await until(service.healthy)
+        await service.look()
+        await until(lambda: heard[2:] == [third])
+        await until(lambda: service.healthy() == [])
+
+
+async def until_acked(js: JetStreamContext, count: int) -> None:
+    async def acked() -> bool:
+        info = await js.consumer_info("AGENT", "fleet-registry_agent-v1-left")
+        return info.ack_floor is not None and info.ack_floor.stream_seq == count
+
+    await until(acked)
+
+
+async def test_a_vanished_stream_is_complained_of_calmly_until_it_is_back(ground: Ground) -> None:
+    agent, provisioner = await ground.bus("a1"), await ground.bus("provisioner")
+    js, heard = provisioner.client.jetstream(), []
+
+    async def hear(fact: Left) -> None:
+        heard.append(fact)
+
+    async with ServiceBus.open(ground.settings("fleet-registry"), routes_of(hear)) as service:
+        await js.delete_stream("AGENT")
+        await until(lambda: any("is missing" in complaint for complaint in service.healthy()))
+        assert any("cannot look after" in complaint for complaint in await service.look())
+        sent = service.bus.client.stats["out_msgs"]
+        await asyncio.sleep(1)
+        assert service.bus.client.stats["out_msgs"] - sent < 5
+        await reconcile(js)
+        await agent.say(fact := left())
+        await until(lambda: heard == [fact])
+        assert await service.look() == []
+
+
+async def test_a_drifted_consumer_is_mended(ground: Ground) -> None:
+    js = (await ground.bus("provisioner")).client.jetstream()
+    async with ServiceBus.open(ground.settings("fleet-registry"), routes_of(_always_fail)) as service:
+        name = "fleet-registry_agent-v1-left"
+        drifted = (await js.consumer_info("AGENT", name)).config
+        drifted.filter_subject, drifted.ack_wait = "muster.agent.v1.*.reconfigured", 5
+        drifted.name = None
+        await js.add_consumer("AGENT", drifted)
+        await service.look()
+        mended = (await js.consumer_info("AGENT", name)).config
+        assert (mended.filter_subject, mended.ack_wait) == ("muster.agent.v1.*.left", 30)
+
+
+async def test_a_service_that_stops_finishes_what_it_works_on(ground: Ground) -> None:
+    agent, begun, ended = await ground.bus("a1"), asyncio.Event(), []
+
+    async def hear(fact: Left) -> None:
+        begun.set()
+        await asyncio.sleep(0.2)
+        ended.append(fact)
+
+    js = (await ground.bus("provisioner")).client.jetstream()
+    async with ServiceBus.open(ground.settings("fleet-registry"), routes_of(hear)):
+        await agent.say(left())
+        await begun.wait()
+    assert len(ended) == 1
+    await until_acked(js, 1)
+
+
+async def test_a_service_may_start_before_its_broker(ground: Ground) -> None:
+    ground.server.kill()
+    heard: list[Left] = []
+
+    async def hear(fact: Left) -> None:
+        heard.append(fact)
+
+    settings = ground.settings("fleet-registry", **QUICK)
+    async with ServiceBus.open(settings, lambda _: [routes_of(hear)]) as service:
+        assert "no broker for" in service.healthy()[0]
+        ground.server.start()
+        await service.bus.wait_connected()
+        await (await ground.bus("a1")).say(left())
+        await until(lambda: heard)
+
+
+async def test_a_slow_handler_does_not_get_its_message_twice(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    js = (await ground.bus("provisioner")).client.jetstream()
+    monkeypatch.setattr("muster_bus.streams.ACK_WAIT_SECONDS", 0.5)
+    monkeypatch.setattr("muster_bus.service.durable.ACK_WAIT_SECONDS", 0.3)
+    await reconcile(js)
+    agent, heard = await ground.bus("a1"), []
+
+    async def hear(fact: Left) -> None:
+        heard.append(fact)
+        await asyncio.sleep(1.2)
+
+    async with ServiceBus.open(ground.settings("fleet-registry"), routes_of(hear)):
+        await agent.say(left())
+        await until_acked(js, 1)
+        assert len(heard) == 1
