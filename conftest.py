@@ -55,10 +55,25 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """With MUSTER_NO_SKIPS=1 a skipped test is a failed one: CI has every tool."""
     report = yield
-    if NO_SKIPS and report.skipped and not hasattr(report, "wasxfail"):
-        report.outcome = "failed"
-        report.longrepr = f"MUSTER_NO_SKIPS is set, yet the test skipped itself: {report.longrepr}"
+    if not hasattr(report, "wasxfail"):
+        _refuse_to_skip(report)
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same for a file that skips as a whole."""
+    report = yield
+    _refuse_to_skip(report)
+    return report
+
+
+def _refuse_to_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if NO_SKIPS and report.skipped:
+        where = report.longrepr
+        reason = where[2] if isinstance(where, tuple) else where
+        report.outcome = "failed"
+        report.longrepr = f"MUSTER_NO_SKIPS is set, yet this skipped itself: {reason}"
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

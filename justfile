@@ -48,7 +48,7 @@ lint:
 [group("check")]
 types:
     '{{ python }}' -m mypy {{ packages }} {{ tests }}
-    for file in {{ conftests }}; do '{{ python }}' -m mypy "$file"; done
+    @for file in {{ conftests }}; do '{{ python }}' -m mypy "$file" || exit 1; done
 
 [doc("Who may import whom (.importlinter says why)")]
 [group("check")]
