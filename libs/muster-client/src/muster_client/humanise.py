@@ -99,11 +99,9 @@ _ENVELOPE = {"agent_id", "service", "message_id", "occurred_at"}
 """Shown by the line itself, or of no interest to people."""
 
 
-def fields(message: Mapping[str, object], width: int = 160) -> str:
-    """A message's own fields on one line: ``sequence=4 interval_seconds=5``, cut to ``width``."""
-    parts = [f"{key}={_plain(value)}" for key, value in message.items() if key not in _ENVELOPE]
-    text = " ".join(parts)
-    return text if len(text) <= width else f"{text[: width - 1]}…"
+def fields(message: Mapping[str, object]) -> str:
+    """A message's own fields on one line: ``sequence=4 interval_seconds=5``."""
+    return " ".join(f"{key}={_plain(value)}" for key, value in message.items() if key not in _ENVELOPE)
 
 
 def _plain(value: object) -> str:

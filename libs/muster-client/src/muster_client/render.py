@@ -236,7 +236,7 @@ def session(detail: AgentDetail, now: datetime) -> str | None:
     if detail.active is None:
         return None
     began = detail.active.connected_at
-    return f"since {humanise.clock(began)} ({humanise.duration((now - began).total_seconds())})"
+    return f"since {humanise.clock(began)} ({humanise.age(began, now)})"
 
 
 def machine(description: dict[str, object], now: datetime) -> Table:
@@ -279,6 +279,7 @@ def vitals_card(now: Vitals) -> Table:
         *(
             (f"net {n.interface}", f"{humanise.size(n.received_bytes)} in, {humanise.size(n.sent_bytes)} out")
             for n in now.network
+            if n.received_bytes or n.sent_bytes
         ),
         *((f"sensor {t.sensor}", f"{t.celsius:.0f} °C") for t in now.temperatures),
         ("processes", str(now.processes)),
@@ -372,7 +373,9 @@ def summary(told: Summary) -> Group:
         bar = humanise.bar(100 * count / max(told.total, 1), 30, plain=is_plain())
         row(made, state(presence), Text(str(count), justify="right"), Text(bar, style=style))
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(told.by_kind.items()) if count)
-    head = Text(f"{told.total} agents", style="bold").append(f" ({kinds})" if kinds else "", style="default")
+    head = Text(f"{told.total} {'agent' if told.total == 1 else 'agents'}", style="bold").append(
+        f" ({kinds})" if kinds else "", style="default"
+    )
     return Group(head, made, *summary_notes(told))
 
 
@@ -467,15 +470,18 @@ VERDICTS = {
 }
 
 
-def watched(line: WatchedMessage) -> Text:
-    """One message as it went by: time, contract, who, and its fields."""
+def watched(line: WatchedMessage, width: int = PIPE_WIDTH) -> Text:
+    """One message as it went by, cut to ``width``: time, contract, who, and its fields."""
     text = Text(f"{line.received_at.astimezone():%H:%M:%S.%f}"[:-3] + "  ", style="dim")
     style = VERDICTS[line.verdict]
     if line.verdict is Verdict.OK:
         text.append(f"{line.contract:<28} ", style=style).append(
             f"{humanise.who(line.subject)}  ", style="bold"
         )
-        return text.append(humanise.fields(line.message or {}))
-    text.append(f"{line.contract or line.verdict:<28} ", style=style).append(humanise.clean(line.subject))
-    why = humanise.clean(line.error or "its subject is not in the catalogue")
-    return text.append(f"  {line.verdict}: {why} ({humanise.size(line.size_bytes)})", style=style)
+        text.append(humanise.fields(line.message or {}))
+    else:
+        why = humanise.clean(line.error or "its subject is not in the catalogue")
+        text.append(f"{line.contract or line.verdict:<28} ", style=style).append(humanise.clean(line.subject))
+        text.append(f"  {line.verdict}: {why} ({humanise.size(line.size_bytes)})", style=style)
+    text.truncate(width, overflow="ellipsis")
+    return text

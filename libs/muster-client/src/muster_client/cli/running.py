@@ -61,7 +61,8 @@ async def _offer(fleet: "Fleet", about: str, text: str) -> None:
 
     page = await fleet.find()
     guess = near(about, [agent.id for agent in page.agents]) or "see who is there with: muster agents"
-    raise NotFound(f"{text}; {guess}")
+    # The registry's own advice, if it gave any, makes room for the better one.
+    raise NotFound(f"{text.partition(';')[0]}; {guess}")
 
 
 def guarded(work: Callable[[], None]) -> None:

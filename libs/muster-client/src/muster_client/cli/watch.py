@@ -94,4 +94,4 @@ def _print(line: "WatchedMessage", *, json: bool) -> None:
         return
     from muster_client import render  # noqa: PLC0415
 
-    render.show(render.watched(line))
+    render.show(render.watched(line, render.console().width))

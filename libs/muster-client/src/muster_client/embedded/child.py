@@ -14,7 +14,7 @@ from muster_client.embedded.errors import CannotStart, PortTaken
 from muster_client.embedded.journal import Journal
 from muster_client.embedded.layout import Layout
 from muster_client.embedded.locks import Lock
-from muster_client.embedded.logfiles import open_log, tail
+from muster_client.embedded.logfiles import open_log
 from muster_client.embedded.processes import Process
 from muster_client.embedded.readiness import Probe
 from muster_client.embedded.record import Entry, State
@@ -23,6 +23,7 @@ LONGEST_BACKOFF_SECONDS = 10.0
 STABLE_SECONDS = 30.0
 """A process that ran this long is forgiven the deaths before."""
 _POLL_SECONDS = 0.03
+_QUOTED_BYTES = 16 * 1024
 
 
 async def _nothing() -> None:
@@ -222,13 +223,13 @@ def how_ended(code: int) -> str:
 
 def _since(path: Path, offset: int) -> list[str]:
     """The lines written to ``path`` after ``offset``, at most the last 40."""
-    written = path.stat().st_size - offset if path.exists() else 0
-    if written <= 0:
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(offset if offset <= size else 0, size - _QUOTED_BYTES))
+            return file.read().decode(errors="replace").splitlines()[-40:]
+    except OSError:
         return []
-    with path.open("rb") as file:
-        file.seek(offset)
-        fresh = file.read().count(b"\n") + 1
-    return tail(path, min(fresh, 40))
 
 
 def _kill_group(process: Process) -> None:

@@ -63,7 +63,7 @@ def registry(layout: Layout, ports: Mapping[str, int]) -> Part:
 
 def agent(layout: Layout, ports: Mapping[str, int]) -> Part:
     """The host-agent of this machine. Its first restart waits, so that its loss can be seen."""
-    settings = {"NATS_URL": f"nats://{LOOPBACK}:{ports[NATS]}", "STATE_DIR": str(layout.agent)}
+    settings = {"SERVERS": f"nats://{LOOPBACK}:{ports[NATS]}", "STATE_DIR": str(layout.agent)}
     return _service(layout, ports, AGENT, settings, first_restart_seconds=5.0)
 
 

@@ -43,6 +43,8 @@ def _hold(port: int, held: list[socket.socket], *, insist: bool = False) -> int:
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         probe.bind((LOOPBACK, port))
+        # Two sockets that only bind may share a port; one that listens has it to itself.
+        probe.listen(1)
     except OSError:
         if insist:
             raise

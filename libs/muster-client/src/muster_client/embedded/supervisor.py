@@ -161,11 +161,15 @@ class Supervisor:
         for line in said.decode(errors="replace").splitlines():
             self._journal.info(line, step=module)
         if process.returncode:
-            why = complained.decode(errors="replace").strip().splitlines() or [
-                f"exited with {process.returncode}"
-            ]
-            self._journal.error("step failed", step=module, said="\n".join(why[-30:]))
-            raise CannotStart(why[-1])
+            raise self._failed(module, complained.decode(errors="replace").strip(), process.returncode)
+
+    def _failed(self, module: str, complained: str, code: int) -> CannotStart:
+        """A step tells of what it foresaw in one sentence; a traceback is for the log."""
+        why = complained.splitlines() or [f"exited with {code}"]
+        self._journal.error("step failed", step=module, said="\n".join(why[-30:]))
+        if why[-1].startswith("cannot"):
+            return CannotStart(why[-1])
+        return CannotStart(f"cannot do the {module}: {why[-1]}; see {self._layout.log('supervisor')}")
 
     async def _until_stopped(self) -> None:
         while not self._asked_to_stop.is_set():

@@ -97,7 +97,7 @@ def fleet_table(record: Record, *, colour: bool) -> list[str]:
     ]
     rows.append(_row("supervisor", State.RUNNING, record.supervisor, "", ""))
     lines = columns(("PROCESS", "STATE", "PID", "MEMORY", "ENDPOINT", "LOG"), rows, right=(2, 3))
-    return [_paint_state(line, colour=colour) for line in lines]
+    return [paint_state(line, colour=colour) for line in lines]
 
 
 def columns(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
@@ -122,6 +122,13 @@ def paint(text: str, code: str, *, colour: bool) -> str:
     return f"\033[{code}m{text}\033[0m" if colour else text
 
 
+def paint_state(line: str, *, colour: bool) -> str:
+    """A line of a table with the state in its second column in its colour."""
+    word = line.split(maxsplit=2)[1] if line.strip() else ""
+    code = COLOURS.get(State(word)) if word in set(State) else None
+    return line.replace(word, paint(word, code, colour=colour), 1) if code else line
+
+
 def _row(name: str, state: State, process: Process | None, endpoint: str, log: str) -> tuple[str, ...]:
     memory = memory_of(process) if process else None
     pid = str(process.pid) if process else NOTHING
@@ -133,9 +140,3 @@ def _row(name: str, state: State, process: Process | None, endpoint: str, log: s
         endpoint or NOTHING,
         log or NOTHING,
     )
-
-
-def _paint_state(line: str, *, colour: bool) -> str:
-    word = line.split(maxsplit=2)[1] if line.strip() else ""
-    code = COLOURS.get(State(word)) if word in set(State) else None
-    return line.replace(word, paint(word, code, colour=colour), 1) if code else line
