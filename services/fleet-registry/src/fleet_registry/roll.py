@@ -46,22 +46,16 @@ class Policies:
 class Roll:
     """Takes signs and answers with what was decided, once it is recorded."""
 
-    def __init__(
-        self, store: Store, index: Index, clock: Clock, policies: Policies, wake: Callable[[], None]
-    ) -> None:
+    def __init__(self, store: Store, index: Index, clock: Clock, policies: Policies) -> None:
+        self.on_commit: Callable[[], None] = lambda: None
+        """Something was recorded, and perhaps there is something to say."""
         self.notes: Counter[str] = Counter()
         """How many signs were ignored, by why."""
         self.aliases: dict[tuple[str, str], str] = {}
         """The name a cloned machine is known by, from the id it speaks under and its boot."""
         self.commits = 0
         """Grows with every transaction; whoever keeps counts of the fleet looks at it."""
-        self._store, self._index, self._clock, self._policies, self._wake = (
-            store,
-            index,
-            clock,
-            policies,
-            wake,
-        )
+        self._store, self._index, self._clock, self._policies = store, index, clock, policies
         self._waiting: deque[_Job] = deque()
         self._turn = asyncio.Lock()
 
@@ -220,7 +214,7 @@ class Roll:
 
     def _committed(self) -> None:
         self.commits += 1
-        self._wake()
+        self.on_commit()
 
 
 class _Job:

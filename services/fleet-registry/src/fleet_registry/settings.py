@@ -12,36 +12,10 @@ from muster_bus import BusSettings
 from muster_runtime import Settings
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Nats(_Part):
-    """The broker, and the two keys the registry has there."""
-
-    servers: list[str] = Field(default=["nats://127.0.0.1:4222"], description="Where the broker listens.")
-    seed_file: Path | None = Field(default=None, description="The key of the role fleet-registry.")
-    system_seed_file: Path | None = Field(
-        default=None,
-        description="The key of the identity system, to hear of broken connections; without it they are "
-        "noticed by silence only.",
-    )
-    identities_file: Path | None = Field(
-        default=None,
-        description='Who owns which key: {"<public nkey>": {"role": "host-agent", "name": "web-1"}}.',
-    )
-
-
-class RedisSettings(_Part):
-    """The presence index; the registry goes on without it."""
-
-    url: SecretStr = Field(default=SecretStr("redis://127.0.0.1:6379/0"), description="Where Redis listens.")
-    password_file: Path | None = Field(default=None, description="A file that holds the password alone.")
-    timeout_seconds: float = Field(default=1.0, gt=0, description="Slower than this is taken for gone.")
-
-
-class Presence(_Part):
+class Presence(BaseModel):
     """How agents are judged, and what they are granted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     interval_seconds: float = Field(default=5.0, ge=0.2, description="The interval granted to a small fleet.")
     budget_per_second: float = Field(
@@ -82,32 +56,32 @@ class Presence(_Part):
         )
 
 
-class Health(_Part):
-    """Where the registry tells how it is."""
-
-    host: str = Field(default="127.0.0.1", description="Loopback unless said otherwise.")
-    port: int = Field(default=0, ge=0, le=65535, description="0: the system chooses one.")
-    port_file: Path | None = Field(default=None, description="Where to write the port once it listens.")
-
-
-class Log(_Part):
-    """How much is logged, and in what form."""
-
-    level: Literal["debug", "info", "warning", "error", "critical"] = Field(
-        default="info", description="The least severe lines that are written."
-    )
-    json_lines: bool | None = Field(
-        default=None, description="JSON, or lines for people; by default whatever standard error is."
-    )
-
-
 class RegistrySettings(Settings):
     """Settings of fleet-registry."""
 
     ENV_PREFIX: ClassVar[str] = "FLEET_REGISTRY_"
 
-    nats: Nats = Nats()
-    redis: RedisSettings = RedisSettings()
+    nats_url: str = Field(
+        default="nats://127.0.0.1:4222", description="The broker; several of a cluster with commas."
+    )
+    seed_file: Path | None = Field(default=None, description="The key of the role fleet-registry.")
+    system_seed_file: Path | None = Field(
+        default=None,
+        description="The key of the identity system, to hear of broken connections; without it they are "
+        "noticed by silence only.",
+    )
+    identities_file: Path | None = Field(
+        default=None,
+        description='Who owns which key: {"<public nkey>": {"role": "host-agent", "name": "web-1"}}.',
+    )
+    redis_url: SecretStr = Field(
+        default=SecretStr("redis://127.0.0.1:6379/0"),
+        description="The presence index; the registry goes on without it.",
+    )
+    redis_password_file: Path | None = Field(
+        default=None, description="A file that holds the password alone."
+    )
+    redis_timeout_seconds: float = Field(default=1.0, gt=0, description="Slower than this is taken for gone.")
     database_url: SecretStr = Field(
         default=SecretStr("sqlite+aiosqlite:///fleet-registry.db"),
         description="sqlite+aiosqlite:///FILE or postgresql+asyncpg://USER:PASSWORD@HOST/NAME.",
@@ -117,22 +91,30 @@ class RegistrySettings(Settings):
     per_agent_metrics: bool = Field(
         default=False, description="One last_seen series per agent: only for small fleets."
     )
-    health: Health = Health()
-    log: Log = Log()
+    health_host: str = Field(default="127.0.0.1", description="Loopback unless said otherwise.")
+    health_port: int = Field(default=0, ge=0, le=65535, description="0: the system chooses one.")
+    health_port_file: Path | None = Field(
+        default=None, description="Where to write the port once it listens."
+    )
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
+        default="info", description="The least severe lines that are written."
+    )
+    log_json: bool | None = Field(
+        default=None, description="JSON, or lines for people; by default whatever standard error is."
+    )
 
     def bus(self) -> BusSettings:
         """The connection the registry speaks through."""
-        return BusSettings(
-            servers=self.nats.servers, identity="fleet-registry", seed_file=self.nats.seed_file
-        )
+        return self._bus("fleet-registry", self.seed_file)
 
     def system_bus(self) -> BusSettings | None:
         """The connection it hears the broker's advisories through, if it has a key for it."""
-        if self.nats.system_seed_file is None:
-            return None
-        return BusSettings(servers=self.nats.servers, identity="system", seed_file=self.nats.system_seed_file)
+        return self._bus("system", self.system_seed_file) if self.system_seed_file else None
 
     def redis_password(self) -> str | None:
         """The password of Redis, if there is a file for it."""
-        path = self.redis.password_file
-        return path.read_text().strip() if path else None
+        return self.redis_password_file.read_text().strip() if self.redis_password_file else None
+
+    def _bus(self, identity: str, seed_file: Path | None) -> BusSettings:
+        servers = [one.strip() for one in self.nats_url.split(",")]
+        return BusSettings(servers=servers, identity=identity, seed_file=seed_file)

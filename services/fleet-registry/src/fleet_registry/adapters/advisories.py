@@ -39,12 +39,14 @@ class Connections:
         self.on_connected: Callable[[str], None] = lambda _: None
         self.on_addresses: Callable[[dict[str, str]], None] = lambda _: None
         """Addresses with their ports are known now, by agent."""
+        self.on_outage: Callable[[], None] = lambda: None
+        """The broker is away: what it said of connections means nothing any more."""
         self._bus, self._identities = bus, identities
         self._open: dict[str, dict[ConnectionId, str]] = defaultdict(dict)
         self._portless: dict[ConnectionId, str] = {}
         self._closed: set[ConnectionId] | None = None
         """What ended while the pages were being read."""
-        self._complete = False
+        self.complete = False
         self._asking = asyncio.Event()
 
     def address(self, agent_id: str) -> str | None:
@@ -113,11 +115,12 @@ class Connections:
         """The broker is away, and with it every connection there was."""
         self._open.clear()
         self._portless.clear()
-        self._complete = False
+        self.complete = False
+        self.on_outage()
 
     async def _fetch(self) -> None:
         portless, self._portless = self._portless, {}
-        if self._complete and len(portless) <= FEW:
+        if self.complete and len(portless) <= FEW:
             for server, cid in portless:
                 self._learn(*await self._page(server, {"cid": cid}))
             return
@@ -128,7 +131,7 @@ class Connections:
                 server_id, data = await self._page(server, {"offset": offset})
                 self._learn(server_id, data)
                 offset, total = offset + PAGE, int(data["total"])
-        self._closed, self._complete = None, True
+        self._closed, self.complete = None, True
 
     def _learn(self, server: str, data: dict[str, Any]) -> None:
         learned: dict[str, str] = {}

@@ -65,16 +65,25 @@ class Mirror:
             for id_, one in self._known.items()
         ]
 
+    def live_epoch(self, agent_id: str) -> str | None:
+        """The run an agent is taken to be in, if it is taken to run at all."""
+        known = self._known.get(agent_id)
+        return known.epoch if known is not None and known.presence in LIVE else None
+
     def last_seen(self, agent_ids: Iterable[str]) -> dict[str, datetime]:
         """When agents last spoke, of those that are known."""
         found = ((one, self._known.get(one)) for one in agent_ids)
         return {one: known.last_seen for one, known in found if known is not None and known.last_seen}
 
+    def all_seen(self) -> dict[str, datetime]:
+        """When every agent last spoke."""
+        return self.last_seen(list(self._known))
+
     def ages(self, now: datetime) -> list[float]:
         """Seconds since each live agent spoke."""
         return [
             (now - one.last_seen).total_seconds()
-            for one in self._known.values()
+            for one in list(self._known.values())
             if one.last_seen and one.presence in LIVE
         ]
 

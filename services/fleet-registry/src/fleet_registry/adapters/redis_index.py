@@ -188,10 +188,9 @@ class RedisIndex:
         IndexFlushed: from any method but ``put`` and ``ready``, when the sentinel is not there.
     """
 
-    def __init__(
-        self, url: str, realm: str, *, password: str | None = None, timeout_seconds: float = 1.0
-    ) -> None:
-        self.realm = realm
+    def __init__(self, url: str, *, password: str | None = None, timeout_seconds: float = 1.0) -> None:
+        self.realm = ""
+        """The name of the database this index belongs to; set before anything else is asked."""
         self._redis = Redis.from_url(
             url,
             password=password,

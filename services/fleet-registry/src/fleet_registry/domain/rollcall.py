@@ -15,6 +15,7 @@ from fleet_registry.domain.clones import Alias, alias_of, name_for
 from fleet_registry.domain.decide import FACT_IDS, Rules, decide, fact_id, newcomer
 from fleet_registry.domain.partition import Census, Partition, PartitionPolicy, suspected
 from fleet_registry.domain.presence import LIVE, Signal
+from fleet_registry.domain.sessions import Standing, standing
 from muster_contracts.fleet.v1 import IdentityConflict, PartitionEnded, PartitionSuspected, Presence, Reason
 from muster_contracts.ids import boot_of
 
@@ -51,7 +52,9 @@ class Rollcall:
 
     def _bury_the_run_before(self, agent: Agent, sign: Sign) -> Agent:
         """A new run whose predecessor's connection broke: the old one was lost, whatever came after."""
-        if sign.disconnected_at is None or agent.presence not in LIVE or sign.epoch == agent.epoch:
+        if sign.disconnected_at is None or sign.epoch is None:
+            return agent
+        if standing(agent.presence, agent.epoch, sign.epoch) not in {Standing.NEWER, Standing.CONTENDER}:
             return agent
         at = max(sign.disconnected_at, agent.since)
         broken = Sign(agent.id, Signal.DISCONNECT, at, Reason.DISCONNECTED, agent.epoch)

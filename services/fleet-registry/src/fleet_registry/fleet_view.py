@@ -1,0 +1,146 @@
+"""The fleet as people and programs see it: rows, pages and numbers, with what only the index knows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from fleet_registry.adapters.sql_queries import Counts, SqlQueries
+from fleet_registry.domain.agent import Agent
+from fleet_registry.domain.grants import deadline
+from fleet_registry.granting import Grants
+from fleet_registry.ports import Index
+from fleet_registry.roll import Roll
+from muster_contracts.fleet.v1 import (
+    AgentDetail,
+    AgentPage,
+    AgentRow,
+    Degraded,
+    Group,
+    GroupList,
+    Presence,
+    Summary,
+)
+from muster_contracts.selector import Facts, Selector
+from muster_runtime import Clock
+from muster_sql import Outbox
+
+FRESH_SECONDS = 1.0
+"""Numbers of this age are good enough, unless this registry has written since."""
+
+
+@dataclass(slots=True, kw_only=True)
+class FleetView:
+    """Reads; see ``fleet.v1``."""
+
+    queries: SqlQueries
+    index: Index
+    roll: Roll
+    grants: Grants
+    outbox: Outbox
+    clock: Clock
+    counts: Counts = field(default_factory=lambda: Counts({}, {}, 0, []))
+    outbox_size: int = 0
+    _counted_at: float = float("-inf")
+    _counted_commits: int = -1
+
+    async def refresh(self) -> None:
+        """Bring the numbers up to date."""
+        self._counted_commits, self._counted_at = self.roll.commits, self.clock.monotonic()
+        self.counts = await self.queries.counts()
+        self.outbox_size = await self.outbox.size()
+
+    @property
+    def live(self) -> int:
+        """Agents that are online or late."""
+        by_state = self.counts.by_state
+        return by_state.get(Presence.ONLINE, 0) + by_state.get(Presence.LATE, 0)
+
+    @property
+    def degraded(self) -> Degraded | None:
+        """What cannot be known just now."""
+        return self.index.degraded
+
+    async def summary(self, dead_letters: int) -> Summary:
+        """The fleet in numbers; counted again only if something may have changed."""
+        old = self.clock.monotonic() - self._counted_at > FRESH_SECONDS
+        if old or self._counted_commits != self.roll.commits:
+            await self.refresh()
+        return Summary(
+            by_state=self.counts.by_state,
+            by_kind=self.counts.by_kind,
+            # Who is retired is no part of the fleet any more.
+            total=sum(self.counts.by_state.values()) - self.counts.by_state.get(Presence.RETIRED, 0),
+            flapping=self.counts.flapping,
+            partitions=self.counts.partitions,
+            interval_seconds=self.grants.interval_seconds,
+            dead_letters=dead_letters,
+            degraded=self.index.degraded,
+        )
+
+    async def page(
+        self, selector: Selector, states: Sequence[Presence], after: str | None, limit: int
+    ) -> AgentPage:
+        """One page of agents."""
+        agents, total = await self.queries.find(selector, states, after, limit + 1)
+        page = agents[:limit]
+        groups = await self.queries.groups()
+        seen = await self.index.seen([agent.id for agent in page])
+        return AgentPage(
+            agents=[row_of(agent, groups, seen.get(agent.id)) for agent in page],
+            total=total,
+            next=page[-1].id if len(agents) > limit else None,
+            degraded=self.index.degraded,
+        )
+
+    async def detail(self, agent_id: str) -> AgentDetail | None:
+        """All that is known of one agent; nothing if it is unknown."""
+        found = await self.queries.get(agent_id, self.clock.now())
+        if found is None:
+            return None
+        agent, description, active = found
+        groups = await self.queries.groups()
+        seen = await self.index.seen([agent_id])
+        judged = agent.interval_seconds and self.grants.judged_by(agent.interval_seconds)
+        return AgentDetail(
+            agent=row_of(agent, groups, seen.get(agent_id)),
+            interval_seconds=agent.interval_seconds,
+            deadline_seconds=judged and deadline(judged),
+            declared_labels=dict(agent.declared),
+            assigned_labels=dict(agent.assigned),
+            active=active,
+            description=description,
+            degraded=self.index.degraded,
+        )
+
+    async def groups(self) -> GroupList:
+        """Every group and how many it holds."""
+        groups = await self.queries.groups()
+        members = await self.queries.members(groups)
+        return GroupList(
+            groups=[
+                Group(name=name, selector=str(selector), members=members[name])
+                for name, selector in groups.items()
+            ],
+            degraded=self.index.degraded,
+        )
+
+
+def row_of(agent: Agent, groups: Mapping[str, Selector], seen: datetime | None) -> AgentRow:
+    """An agent as lists show it."""
+    facts = Facts(agent.id, agent.kind, agent.presence, labels=agent.labels)
+    moments = [moment for moment in (agent.last_seen, seen) if moment]
+    return AgentRow(
+        id=agent.id,
+        kind=agent.kind,
+        state=agent.presence,
+        reason=agent.reason,
+        since=agent.since,
+        last_seen=max(moments, default=None),
+        labels=agent.labels,
+        groups=[name for name, selector in groups.items() if selector.matches(facts)],
+        agent_version=agent.agent_version,
+        epoch=agent.epoch,
+        address=agent.address,
+        flapping=agent.flapping,
+        conflict_with=agent.speaks_as,
+    )

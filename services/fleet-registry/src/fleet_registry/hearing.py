@@ -1,0 +1,148 @@
+"""What agents say, turned into signs: whose run it is, what broke before it, what is to be answered."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from fleet_registry.adapters.presence_index import PresenceIndex
+from fleet_registry.domain.agent import Sign
+from fleet_registry.domain.holds import Holds
+from fleet_registry.domain.presence import Signal
+from fleet_registry.granting import Grants
+from fleet_registry.ports import Addresses, Beat, Goodbye, Goodbyes, News
+from fleet_registry.roll import Decided, Roll
+from muster_contracts.agent.v1 import Heartbeat, Hello, LeaveReason, Left, Welcome
+from muster_contracts.fleet.v1 import Reason
+from muster_runtime import Clock, logger
+
+REASONS = {
+    LeaveReason.SHUTDOWN: Reason.SHUTDOWN,
+    LeaveReason.RESTART: Reason.RESTART,
+    LeaveReason.UPGRADE: Reason.UPGRADE,
+}
+
+log = logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What follows from a batch of heartbeats beside its records."""
+
+    runs: int
+    """Different runs that spoke."""
+    to_introduce: list[str]
+    to_adopt: list[str]
+
+
+@dataclass(slots=True, kw_only=True)
+class Hearing:
+    """Takes what agents say to the roll."""
+
+    roll: Roll
+    index: PresenceIndex
+    grants: Grants
+    holds: Holds
+    goodbyes: Goodbyes
+    addresses: Addresses
+    clock: Clock
+
+    async def heartbeats(self, beats: Sequence[Heartbeat]) -> Heard:
+        """Note a batch of heartbeats; only what is news is decided and recorded."""
+        newest = {(beat.agent_id, beat.epoch): beat for beat in beats}
+        judged_by, name_of = self.grants.judged_by, self.roll.name_of
+        noted = [
+            Beat(name_of(beat.agent_id, beat.epoch), beat.epoch, judged_by(beat.interval_seconds))
+            for beat in newest.values()
+        ]
+        news = await self.index.beat(noted)
+        if self.holds:
+            # News is of another run, or not known to be of the same one: the sign itself settles it.
+            self.holds.spoke({one.agent_id for one in noted} - {one.beat.agent_id for one in news})
+        decided = await self._decide(news, newest) if news else []
+        stated = ((beat.agent_id, beat.interval_seconds) for beat in newest.values())
+        return Heard(len(newest), _to_introduce(decided), self.grants.to_tell(stated, self.clock.monotonic()))
+
+    async def hello(self, hello: Hello) -> Welcome:
+        """Note that an agent introduced itself, and grant it an interval."""
+        name = self.roll.name_of(hello.agent_id, hello.epoch)
+        beat = Beat(name, hello.epoch, self.grants.judged_by(hello.interval_seconds))
+        news = next(iter(await self.index.beat([beat])), News(beat))
+        sign = replace(
+            self._sign(news, hello.agent_id),
+            reason=Reason.HELLO,
+            kind=hello.kind,
+            agent_version=hello.agent_version,
+            labels=hello.labels,
+        )
+        await self._take([sign])
+        return Welcome(
+            agent_id=self.roll.name_of(hello.agent_id, hello.epoch),
+            interval_seconds=self.grants.interval_seconds,
+            deadline_seconds=self.grants.deadline_seconds,
+        )
+
+    async def left(self, left: Left) -> None:
+        """Note a goodbye."""
+        self.holds.judged(left.agent_id)
+        goodbye = Goodbye(left.epoch, left.reason, left.occurred_at)
+        await self.roll.take([self.farewell(left.agent_id, goodbye)])
+
+    def farewell(self, agent_id: str, goodbye: Goodbye) -> Sign:
+        """A goodbye as a sign; its time is the agent's own, as far as that can be."""
+        at = min(goodbye.occurred_at, self.clock.now())
+        return Sign(agent_id, Signal.GOODBYE, at, REASONS[LeaveReason(goodbye.reason)], goodbye.epoch)
+
+    async def _decide(self, news: Sequence[News], heard: dict[tuple[str, str], Heartbeat]) -> Decided:
+        said_by = {(self.roll.name_of(*key), key[1]): key for key in heard}
+        signs = []
+        for one in news:
+            key = said_by[one.beat.agent_id, one.beat.epoch]
+            signs.append(replace(self._sign(one, key[0]), kind=heard[key].kind))
+        return await self._take(signs)
+
+    async def _take(self, signs: Sequence[Sign]) -> Decided:
+        replaced = self._replaced(signs)
+        decided = await self.roll.take([*await self._farewells(replaced), *signs])
+        # A hold is over once the next run has begun, or the same one has spoken through a new connection.
+        for agent_id in replaced:
+            self.holds.judged(agent_id)
+        self.holds.spoke(sign.agent_id for sign in signs)
+        return decided
+
+    def _sign(self, news: News, said_by: str) -> Sign:
+        return Sign(
+            said_by,
+            Signal.BEAT,
+            self.clock.now(),
+            Reason.HEARTBEAT,
+            news.beat.epoch,
+            address=self.addresses.address(said_by),
+            interval_seconds=news.beat.interval_seconds,
+            disconnected_at=self.holds.dropped_at(said_by),
+            contest_since=news.contest_since,
+            known_spoke=news.known_spoke,
+        )
+
+    def _replaced(self, signs: Iterable[Sign]) -> dict[str, str]:
+        """The agents of which another run speaks than the one known to live, with the latter's epoch."""
+        known = {sign.agent_id: self.index.mirror.live_epoch(sign.agent_id) for sign in signs}
+        return {
+            sign.agent_id: epoch for sign in signs if (epoch := known[sign.agent_id]) and epoch != sign.epoch
+        }
+
+    async def _farewells(self, replaced: dict[str, str]) -> list[Sign]:
+        """The goodbyes of runs that others are about to replace; they may be still on their way here."""
+        if not replaced:
+            return []
+        try:
+            found = await self.goodbyes.last(list(replaced))
+        except ConnectionError as error:
+            # The goodbye will be delivered, and then correct the session it belongs to.
+            log.warning("cannot look for goodbyes", why=str(error))
+            return []
+        return [self.farewell(one, said) for one, said in found.items() if said.epoch == replaced[one]]
+
+
+def _to_introduce(decided: Decided) -> list[str]:
+    """The agents whose run the registry did not know; they are asked under the id they listen to."""
+    found = (decision.agent for _, decision in decided if decision.introduce)
+    return list(dict.fromkeys(agent.speaks_as or agent.id for agent in found))
