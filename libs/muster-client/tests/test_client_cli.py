@@ -19,7 +19,7 @@ from muster_contracts.bus.v1 import DeadLettered
 from muster_contracts.fleet.v1 import AgentFlapping, PartitionSuspected, PresenceChanged
 from muster_contracts.message import DurableFact
 from muster_testing.servers import NatsServer
-from muster_testing.town import EPOCH, Town
+from muster_testing.town import EPOCH, Town, sample
 
 APP = build()
 
@@ -207,6 +207,14 @@ def test_vitals_come_from_the_agent(muster: Shell) -> None:
     assert muster.json("agents", "vitals", "web-1")["memory_used_percent"] == 75.0
 
 
+def test_vitals_are_followed_sample_by_sample(muster: Shell, town: Town) -> None:
+    with Meanwhile(
+        town, ("web-1", "muster.host.v1.web-1.vitals", sample("web-1").model_dump_json().encode())
+    ):
+        lines = muster.lines("agents-vitals", "agents", "vitals", "web-1", "--watch", "--count", "3")
+    assert [line["processes"] for line in lines] == [133, 133, 133]
+
+
 def test_vitals_of_an_absent_agent_say_why_there_are_none(muster: Shell) -> None:
     told = muster("agents", "vitals", "web-2", code=3).stderr
     assert told == "cannot read the vitals of web-2: it does not answer, it is lost (disconnected)\n"
@@ -239,7 +247,10 @@ def test_groups_are_made_and_removed(muster: Shell) -> None:
     assert [one["name"] for one in muster.json("groups", "define", "db", "role=db")] == ["db", "web"]
     assert "role=db" in muster("groups", "list").stdout
     assert [one["name"] for one in muster.json("groups", "delete", "db")] == ["web"]
-    assert muster("groups", "delete", "db", code=3).stderr == "cannot find the group db\n"
+    assert (
+        muster("groups", "delete", "wbe", code=3).stderr == "cannot find the group wbe; did you mean web?\n"
+    )
+    assert muster("groups", "delete", "web").stderr == "no groups\n"
 
 
 def test_the_summary_counts_and_warns(muster: Shell) -> None:

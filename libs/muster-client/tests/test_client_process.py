@@ -14,7 +14,9 @@ import pytest
 from muster_contracts.fleet.v1 import PresenceChanged
 from muster_testing.town import Town
 
-MUSTER = [sys.executable, "-c", "from muster_client.cli import main; main()"]
+# Workers of pytest-xdist ignore SIGINT and would hand that down; a shell does not.
+INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+MUSTER = [sys.executable, "-c", INTERRUPTIBLE + "from muster_client.cli import main; main()"]
 
 
 def start(town: Town, *words: str, **environment: str) -> subprocess.Popen[str]:

@@ -205,8 +205,7 @@ class Registry:
         return self._list_groups()
 
     def _delete(self, q: fleet.DeleteGroup) -> fleet.GroupList:
-        if self.groups.pop(q.name, None) is None:
-            raise AskError("not-found", f"cannot find the group {q.name}")
+        self.groups.pop(q.name, None)
         return self._list_groups()
 
 

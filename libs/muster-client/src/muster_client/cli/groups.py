@@ -6,7 +6,7 @@ import typer
 
 from muster_client.cli import completing
 from muster_client.cli.common import Directory
-from muster_client.cli.running import Json, emit, run
+from muster_client.cli.running import Json, emit, note, run
 
 if TYPE_CHECKING:
     from muster_client.fleet import Fleet
@@ -54,15 +54,29 @@ def delete(name: Name, json: Json = False, directory: Directory = None) -> None:
     """Remove a group; its agents stay."""
 
     async def work(fleet: "Fleet") -> None:
+        # For the registry it is no error, since an ask may be repeated; for a person it is a typo.
+        await _must_exist(fleet, name)
         _print("groups-delete", await fleet.delete_group(name), json=json)
 
     run(work, directory)
 
 
+async def _must_exist(fleet: "Fleet", name: str) -> None:
+    from muster_client.errors import NotFound  # noqa: PLC0415
+    from muster_client.humanise import near  # noqa: PLC0415
+
+    names = [group.name for group in await fleet.groups()]
+    if name not in names:
+        guess = near(name, names) or "see which there are with: muster groups list"
+        raise NotFound(f"cannot find the group {name}; {guess}")
+
+
 def _print(command: str, groups: "list[Group]", *, json: bool) -> None:
     if json:
         emit(command, groups)
-        return
-    from muster_client import render  # noqa: PLC0415
+    elif not groups:
+        note("no groups")
+    else:
+        from muster_client import render  # noqa: PLC0415
 
-    render.show(render.groups(groups))
+        render.show(render.groups(groups))
