@@ -1,7 +1,6 @@
 """What every test shares: outside tools named by marker, and a run in which nothing may skip."""
 
 import importlib.util
-import inspect
 import os
 import shutil
 import subprocess
@@ -9,6 +8,7 @@ from collections.abc import Callable, Generator
 
 import hypothesis
 import pytest
+from pytest_asyncio import is_async_test
 
 # No deadlines: machines are shared, and speed is the business of the benchmarks.
 hypothesis.settings.register_profile(
@@ -79,6 +79,6 @@ def _refuse_to_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """Keep looptime from making an event loop for a test without one; nobody would close it."""
-    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+    if not is_async_test(pyfuncitem):
         pyfuncitem.funcargs.pop("event_loop_policy", None)
     return (yield)
