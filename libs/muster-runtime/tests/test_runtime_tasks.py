@@ -133,7 +133,7 @@ async def test_rounds_come_on_a_fixed_beat() -> None:
     rounds: list[float] = []
 
     async def work() -> None:
-        rounds.append(round(loop.time() - start, 3))
+        rounds.append(round(loop.time() - start))
         await asyncio.sleep(1)
 
     async with Tasks() as tasks:
@@ -153,7 +153,7 @@ async def test_a_long_round_lets_beats_go_by_and_piles_nothing_up() -> None:
         nonlocal running
         running += 1
         assert running == 1
-        rounds.append(round(loop.time() - start, 3))
+        rounds.append(round(loop.time() - start))
         await asyncio.sleep(12 if len(rounds) == 1 else 0)
         running -= 1
 
@@ -171,7 +171,7 @@ async def test_a_failing_round_is_counted_and_the_next_comes_at_its_time() -> No
     rounds: list[float] = []
 
     async def work() -> None:
-        rounds.append(round(loop.time() - start, 3))
+        rounds.append(round(loop.time() - start))
         if len(rounds) < 3:
             raise OSError("no disk")
 

@@ -12,7 +12,8 @@ from typing import Any, Self, TypeVar
 from pydantic import SecretStr
 from sqlalchemy import event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, StaticPool
 
@@ -24,6 +25,7 @@ ATTEMPTS = 5
 BUSY_SECONDS = 5.0
 READERS = 4
 POSTGRESQL_CONNECTIONS = 10
+POSTGRESQL_PATIENCE_SECONDS = 10.0
 
 # PostgreSQL: serialization failure, deadlock. Both mean: do it again.
 _REPEATABLE = {"40001", "40P01"}
@@ -133,7 +135,7 @@ class Database:
                 await connection.execute(text("SELECT 1"))
         except TimeoutError:
             raise DatabaseError(f"cannot reach {self}: no answer within {seconds:g} s") from None
-        except (DBAPIError, OSError) as error:
+        except (DBAPIError, PoolTimeoutError, OSError) as error:
             raise DatabaseError(f"cannot reach {self}: {_reason(error)}") from None
 
     async def close(self) -> None:
@@ -169,9 +171,11 @@ class Database:
                 try:
                     connection = await trial.enter_async_context(engine.connect())
                     await trial.enter_async_context(connection.begin())
-                except OperationalError as error:
+                except DBAPIError as error:
                     if attempt == ATTEMPTS or not _is_locked(error):
-                        raise DatabaseError(f"cannot use {self}: {_reason(error)}") from error
+                        raise DatabaseError(f"cannot use {self}: {_reason(error)}") from None
+                except PoolTimeoutError:
+                    raise DatabaseError(f"cannot use {self}: all its connections are busy") from None
                 except OSError as error:
                     raise DatabaseError(f"cannot use {self}: {_reason(error)}") from None
                 else:
@@ -210,7 +214,9 @@ def _sqlite_engines(url: URL, readers: int) -> tuple[AsyncEngine, AsyncEngine]:
         _prepare_sqlite(only, begin="BEGIN IMMEDIATE", read_only=False)
         return only, only
     assert url.database
-    Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    file = Path(url.database)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch(mode=0o600)  # the journal files take the mode of the database
     writer = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, pool_size=1, max_overflow=0)
     reader = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, pool_size=readers, max_overflow=0)
     _prepare_sqlite(writer, begin="BEGIN IMMEDIATE", read_only=False)
@@ -247,7 +253,15 @@ def _postgresql_engine(url: URL, connections: int) -> AsyncEngine:
         hidden = url.render_as_string(hide_password=True)
         raise DatabaseError(f"cannot open {hidden}: install muster-sql[postgresql]") from None
     return create_async_engine(
-        url, pool_size=connections, max_overflow=0, pool_pre_ping=True, pool_timeout=10
+        url,
+        pool_size=connections,
+        max_overflow=0,
+        pool_pre_ping=True,  # a connection that died while idle is replaced, not handed out
+        pool_timeout=POSTGRESQL_PATIENCE_SECONDS,
+        connect_args={
+            "timeout": POSTGRESQL_PATIENCE_SECONDS,
+            "server_settings": {"application_name": "muster"},
+        },
     )
 
 

@@ -18,12 +18,14 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster_sql.database import Database
 from muster_sql.errors import DatabaseError
 
 LOCK_SECONDS = 60.0
+LOCK_NOT_AVAILABLE = "55P03"
 
 
 async def migrate(
@@ -43,7 +45,7 @@ async def migrate(
         DatabaseError: another process holds the lock for too long, or the database is newer than the package.
     """
     script = _script(versions_package)
-    async with _alone(database, lock_seconds), _migrating(database) as connection:
+    async with _alone(database, lock_seconds), _migrating(database, lock_seconds) as connection:
         try:
             return await connection.run_sync(_upgrade, script)
         except CommandError as error:
@@ -88,11 +90,11 @@ def _upgrade(connection: Connection, script: ScriptDirectory) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def _migrating(database: Database) -> AsyncIterator[AsyncConnection]:
+async def _migrating(database: Database, seconds: float) -> AsyncIterator[AsyncConnection]:
     """A transaction for migrations; on SQLite without foreign keys, which rebuilding a table would break."""
     if not database.is_sqlite:
         async with database.begin() as connection:
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock_key(database)})
+            await _lock_postgresql(connection, database, seconds)
             yield connection
         return
     async with database.without_foreign_keys() as connection:
@@ -102,6 +104,21 @@ async def _migrating(database: Database) -> AsyncIterator[AsyncConnection]:
             raise DatabaseError(
                 f"cannot migrate {database}: rows of {broken[0]} refer to missing {broken[2]}"
             )
+
+
+async def _lock_postgresql(connection: AsyncConnection, database: Database, seconds: float) -> None:
+    """Hold the database's lock for migrations until the transaction ends."""
+    await connection.execute(text(f"SET LOCAL lock_timeout = {int(seconds * 1000)}"))
+    try:
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock_key(database)})
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+            raise
+        raise DatabaseError(_busy(database, seconds)) from None
+
+
+def _busy(database: Database, seconds: float) -> str:
+    return f"cannot migrate {database}: another process has been at it for {seconds:g} s; see its log"
 
 
 def _lock_key(database: Database) -> int:
@@ -137,8 +154,7 @@ async def _lock(handle: int, database: Database, seconds: float) -> None:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if asyncio.get_running_loop().time() > deadline:
-                busy = f"another process has been at it for {seconds:g} s; see its log"
-                raise DatabaseError(f"cannot migrate {database}: {busy}") from None
+                raise DatabaseError(_busy(database, seconds)) from None
             await asyncio.sleep(0.05)
         else:
             return

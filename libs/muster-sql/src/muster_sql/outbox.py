@@ -1,9 +1,22 @@
 """The outbox: letters written in the same transaction as the rows they tell of, until the bus has them."""
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table, Text, delete, func, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    delete,
+    event,
+    func,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -11,6 +24,8 @@ from muster_bus.spool import Letter
 from muster_sql.batches import CHUNK_ROWS
 from muster_sql.database import Database
 from muster_sql.types import UtcDateTime
+
+log = logging.getLogger(__name__)
 
 
 def outbox_table(metadata: MetaData, name: str = "outbox") -> Table:
@@ -95,12 +110,27 @@ class Outbox:
             return (await connection.execute(query)).scalar_one_or_none()
 
     async def _make_room(self, connection: AsyncConnection) -> None:
-        """Drop what lies more than ``capacity`` positions behind the newest; cheap, as nothing is counted."""
-        newest = select(func.max(self._table.c.position)).scalar_subquery()
-        gone = await connection.execute(
-            delete(self._table).where(self._table.c.position <= newest - self._capacity)
-        )
-        self._dropped += max(0, gone.rowcount)
+        """Drop the oldest letters above the capacity; they are counted only when there may be too many."""
+        position = self._table.c.position
+        # Positions have gaps, so their span is never smaller than the number of letters; and it is cheap.
+        span = (await connection.execute(select(func.max(position) - func.min(position) + 1))).scalar_one()
+        if (span or 0) <= self._capacity:
+            return
+        held = (await connection.execute(select(func.count()).select_from(self._table))).scalar_one()
+        if held <= self._capacity:
+            return
+        oldest = select(position).order_by(position).limit(held - self._capacity)
+        gone = await connection.execute(delete(self._table).where(position.in_(oldest)))
+        _once_committed(connection, lambda: self._count_dropped(gone.rowcount))
+
+    def _count_dropped(self, letters: int) -> None:
+        self._dropped += letters
+        log.error("outbox full: dropped its %d oldest letters to hold %d", letters, self._capacity)
+
+
+def _once_committed(connection: AsyncConnection, then: Callable[[], None]) -> None:
+    """Run ``then`` if and when the transaction of this connection is committed."""
+    event.listen(connection.sync_connection, "commit", lambda _: then(), once=True)
 
 
 def _row(letter: Letter) -> dict[str, object]:
