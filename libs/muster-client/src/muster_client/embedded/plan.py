@@ -45,7 +45,6 @@ def redis_part(layout: Layout, ports: Mapping[str, int]) -> Part:
 
 def registry(layout: Layout, ports: Mapping[str, int]) -> Part:
     """fleet-registry, its truth in SQLite."""
-    secret = redis.password(layout)
     return _service(
         layout,
         ports,
@@ -54,8 +53,9 @@ def registry(layout: Layout, ports: Mapping[str, int]) -> Part:
             "NATS_URL": f"nats://{LOOPBACK}:{ports[NATS]}",
             "SEED_FILE": str(layout.seed(REGISTRY)),
             "SYSTEM_SEED_FILE": str(layout.seed("system")),
-            "REDIS_URL": f"redis://:{secret}@{LOOPBACK}:{ports[REDIS]}/0",
-            "DATABASE_URL": f"sqlite:///{layout.registry}/registry.db",
+            "REDIS_URL": f"redis://{LOOPBACK}:{ports[REDIS]}/0",
+            "REDIS_PASSWORD_FILE": str(layout.redis_password),
+            "DATABASE_URL": f"sqlite+aiosqlite:///{layout.registry}/registry.db",
             "IDENTITIES_FILE": str(layout.identities),
         },
     )
