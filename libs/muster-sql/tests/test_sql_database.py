@@ -56,8 +56,6 @@ async def test_a_transaction_is_kept_whole_or_not_at_all(database: Database) -> 
     two = [{"id": 1}, {"id": 2}]
     with pytest.raises(HalfWay):
         await fail_after(database, lambda connection: connection.execute(insert(ROWS), two))
-            database, lambda connection: connection.execute(insert(ROWS), [{"id": 1}, {"id": 2}])
-        )
     assert await count(database) == 0
     async with database.begin() as connection:
         await connection.execute(insert(ROWS), two)
