@@ -53,7 +53,7 @@ class Listening:
 
     def __init__(self, taps: Sequence[Tap]) -> None:
         self.taps = taps
-        self._heard: asyncio.Queue[Heard] = asyncio.Queue(WAITING)
+        self._heard: asyncio.Queue[Heard | Exception] = asyncio.Queue(WAITING)
         self._pumps: list[asyncio.Task[None]] = []
 
     async def open(self) -> Self:
@@ -86,11 +86,17 @@ class Listening:
         """The next message, as it came."""
         if not self._pumps:
             await self.open()
-        return await self._heard.get()
+        one = await self._heard.get()
+        if isinstance(one, Exception):
+            raise one
+        return one
 
     async def _pump(self, tap: Tap) -> None:
-        while True:
-            await self._heard.put(await tap.next())
+        try:
+            while True:
+                await self._heard.put(await tap.next())
+        except Exception as error:  # noqa: BLE001  (whatever it is, it is the watcher's to know)
+            await self._heard.put(error)
 
     async def __aenter__(self) -> Self:
         return await self.open()

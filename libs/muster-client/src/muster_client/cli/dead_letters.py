@@ -27,7 +27,9 @@ def dead_letters(  # noqa: PLR0917  (each is an option of the command line)
     service: Annotated[
         str | None, typer.Option(metavar="NAME", help="Only what this service refused.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="The youngest so many.")] = 100,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="The youngest so many; by default 100, or all with --json.")
+    ] = None,
     payload: Annotated[bool, typer.Option("--payload", help="Show the first bytes of each.")] = False,
     json: Json = False,
     directory: Directory = None,
@@ -41,7 +43,7 @@ def dead_letters(  # noqa: PLR0917  (each is an option of the command line)
 
         from muster_contracts.bus.v1 import DeadLettered  # noqa: PLC0415
 
-        youngest: deque[DeadLetterLine] = deque(maxlen=limit)
+        youngest: deque[DeadLetterLine] = deque(maxlen=limit or (None if json else 100))
         async for heard in fleet.recall(DeadLettered, start):
             if (line := dead_letter_line(heard)) and service in {None, line.service}:
                 youngest.append(line)
