@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from tests.bench.blaster import Battery, Blaster
-from tests.bench.contestants import Contestant, limit, naive
+from tests.bench.contestants import INTERVAL_SECONDS, Contestant, limit, muster, naive
 from tests.bench.ground import Ground, ground
 from tests.bench.measure import PAIRS, Row
 
@@ -28,15 +28,24 @@ def run() -> list[Row]:
 
 
 async def _run() -> list[Row]:
-    battery = Battery(port=0, secret=secrets.token_hex(32))
-    rates: dict[str, list[float]] = {"limit": [], "naive": []}
+    battery = Battery(port=0, secret=secrets.token_hex(32), interval=INTERVAL_SECONDS)
+    ours, limits, naives = [], [], []
     async with ground(battery.roster) as here:
         with Blaster(replace(battery, port=here.nats.port)) as blaster:
             for _ in range(PAIRS):
-                rates["limit"].append(await _rate(here, limit, blaster, _VOLLEY))
-                rates["naive"].append(await _rate(here, naive, blaster, _SMALL_VOLLEY))
-    print(rates, statistics.median(rates["limit"]))
-    return []
+                ours.append(await _rate(here, muster, blaster, _VOLLEY))
+                limits.append(await _rate(here, limit, blaster, _VOLLEY))
+                naives.append(await _rate(here, naive, blaster, _SMALL_VOLLEY))
+    return [
+        _row("heartbeats ingested", ours, limits, "nats-py + msgspec + ZADD", 0.5),
+        _row("heartbeats ingested", ours, naives, "FastStream + Pydantic, in memory", 8),
+    ]
+
+
+def _row(what: str, ours: list[float], theirs: list[float], name: str, least: float) -> Row:
+    ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+    mine, other = statistics.median(ours), statistics.median(theirs)
+    return Row("B1", what, mine, "/s", f">= {least:g} x", ratio >= least, other, name, ratio)
 
 
 async def _rate(here: Ground, opening: Opening, blaster: Blaster, count: int) -> float:

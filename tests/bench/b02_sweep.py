@@ -51,7 +51,8 @@ def run() -> list[Row]:
 
 async def _run() -> list[Row]:
     with RedisServer() as server:
-        index, redis = RedisIndex(server.url, "bench"), Redis.from_url(server.url)
+        index, redis = RedisIndex(server.url), Redis.from_url(server.url)
+        index.realm = "bench"
         rows = [await _case(index, redis, case) for case in CASES]
         await index.close()
         await redis.aclose()

@@ -16,6 +16,7 @@ from tests.bench.measure import Row, eventually, percentile
 from tests.bench.processes import Watch
 from tests.bench.witness import Witness, witness
 
+from fleet_registry.settings import Presence as PresenceSettings
 from muster_contracts.fleet.v1 import GetAgent, GetSummary, Presence, Reason
 from muster_testing.simulator import Fleet, Roster, Settings, SimulatedAgent
 
@@ -46,16 +47,13 @@ def run() -> list[Row]:
 async def _run() -> list[Row]:
     roster = Roster.fresh(AGENTS)
     settings = Settings(interval=INTERVAL, sites=20)
-    async with (
-        ground(roster) as here,
-        registry(here, interval_seconds=INTERVAL) as pid,
-        witness(here) as person,
-        Fleet(roster, here.nats.url, settings) as fleet,
-    ):
-        scene = Scene(here, fleet, person, pid)
-        await fleet.connect()
-        await eventually(lambda: _all_online(scene), seconds=60, every=0.5)
-        return await _story(scene)
+    async with ground(roster) as here:
+        with registry(here, PresenceSettings(interval_seconds=INTERVAL)) as pid:
+            async with witness(here) as person, Fleet(roster, here.nats.url, settings) as fleet:
+                scene = Scene(here, fleet, person, pid)
+                await fleet.connect()
+                await eventually(lambda: _all_online(scene), seconds=60, every=0.5)
+                return await _story(scene)
 
 
 async def _story(scene: Scene) -> list[Row]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -13,11 +13,17 @@ from faststream.nats import NatsBroker, NatsNKey
 from nats.aio.msg import Msg
 from redis.asyncio import Redis
 from tests.bench.b19_codec import Struct
-from tests.bench.ground import Ground
+from tests.bench.ground import Ground, registry_settings
 
+from fleet_registry.main import Registry
+from fleet_registry.metrics import HEARTBEATS
+from fleet_registry.ports import Beat, News
+from fleet_registry.settings import Presence
 from muster_contracts.agent.v1 import Heartbeat
 from muster_contracts.message import Role
+from muster_runtime import SystemClock
 
+INTERVAL_SECONDS = 15.0
 DEADLINE_SECONDS = 37.5
 
 
@@ -28,6 +34,38 @@ class Contestant(Protocol):
 
     def reset(self) -> None:
         """Begin to count anew."""
+
+
+@dataclass
+class Muster:
+    """The registry itself, all of it: its firehose, its handler, its index in Redis, its rounds."""
+
+    registry: Registry
+    _since: float = 0
+
+    def __post_init__(self) -> None:
+        self._beat, self.registry.index.beat = self.registry.index.beat, self._counted  # type: ignore[method-assign]
+        self.seen = 0
+
+    def reset(self) -> None:
+        """Begin to count anew."""
+        self._since, self.seen = HEARTBEATS.get(), 0
+
+    async def _counted(self, beats: Sequence[Beat]) -> list[News]:
+        news = await self._beat(beats)
+        # Batches are handled one at a time: all that was heard so far is in the index now.
+        self.seen = int(HEARTBEATS.get() - self._since)
+        return news
+
+
+@asynccontextmanager
+async def muster(ground: Ground) -> AsyncIterator[Contestant]:
+    """The registry, open."""
+    presence = Presence(interval_seconds=INTERVAL_SECONDS)
+    registry = Registry(registry_settings(ground, presence), SystemClock())
+    contestant = Muster(registry)
+    async with registry.open():
+        yield contestant
 
 
 @dataclass

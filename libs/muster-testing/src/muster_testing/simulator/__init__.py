@@ -5,7 +5,7 @@ ten thousand clients and each may be killed, muted or sent home by itself. ``con
 of all agents over K connections, for ingest without the cost of sockets.
 
     roster = Roster.fresh(10_000)                      # names and keys
-    config = render([*others, *roster.identities()], …)    # muster_bus.broker: let them in
+    config = render([*others, *roster.identities], …)    # muster_bus.broker: let them in
     async with Fleet(roster, url, interval=15) as fleet:
         await fleet.connect()
         fleet["sim-00042"].kill()

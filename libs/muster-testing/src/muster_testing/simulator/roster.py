@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hashlib
+import json
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Self
 from nacl.signing import SigningKey
 
 from muster_bus.broker import Identity
+from muster_contracts.agent.v1 import AdoptInterval, Heartbeat, Hello, Introduce, Left
 from muster_contracts.message import Role
 
 _USER = 20 << 3
@@ -74,13 +76,23 @@ class Roster:
         """Every agent's public key by its id, for the broker's configuration."""
         return {member.agent_id: member.public_key for member in self.members}
 
-    def identities(self, *, carrier: bool = True) -> list[Identity]:
-        """Everybody as the broker's configuration wants them, the carrier included.
+    @property
+    def identities(self) -> list[Identity]:
+        """Every agent as the broker's configuration is made of."""
+        return [Identity(Role.AGENT, name, key) for name, key in self.public_keys.items()]
 
-        The carrier has a wildcard in the place of its id: one key that may say what any agent says.
+    def let_carrier_in(self, config: str) -> str:
+        """The broker's configuration with the carrier added: one key that may say what any agent says.
+
+        ``muster_bus.broker`` refuses such an identity, and rightly; only a simulated fleet may have it.
         """
-        agents = [Identity(Role.AGENT, name, key) for name, key in self.public_keys.items()]
-        return [*agents, Identity(Role.AGENT, "*", self.carrier.public_key)] if carrier else agents
+        allowed = {
+            "publish": [said.SUBJECT.pattern for said in (Heartbeat, Hello, Left)],
+            "subscribe": ["_INBOX.*.>", AdoptInterval.SUBJECT.pattern, Introduce.SUBJECT.pattern],
+        }
+        user = f"{{ nkey: {self.carrier.public_key}, permissions: {json.dumps(allowed)} }}\n"
+        head, users, tail = config.partition("users: [\n")
+        return head + users + user + tail
 
     def __len__(self) -> int:
         return len(self.members)
