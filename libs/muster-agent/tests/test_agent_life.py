@@ -179,7 +179,7 @@ async def test_the_granted_interval_is_lived_by_after_a_restart(
 
 
 @pytest.mark.parametrize("damage", ["", "many", "-1", "nan", "1e12"])
-def test_a_damaged_memory_of_the_interval_is_forgotten(
+async def test_a_damaged_memory_of_the_interval_is_forgotten(
     identity: AgentIdentity, tmp_path: Path, damage: str
 ) -> None:
     (tmp_path / "granted-interval").write_text(damage)
@@ -236,9 +236,11 @@ async def test_nothing_is_said_while_the_broker_is_away_and_a_beat_and_a_hello_w
         assert len(bus.heard(Heartbeat)) == beats
         bus.reconnect()
         await asyncio.sleep(0.1)
-        assert len(bus.heard(Heartbeat)) == beats + 1
+        # One at once; by its new random phase the next one may follow as soon.
+        assert 1 <= len(bus.heard(Heartbeat)) - beats <= 2
         assert len(bus.hellos) == hellos + 1
-    assert [beat.sequence for beat in bus.heard(Heartbeat)] == list(range(beats + 1))
+    sequence = [beat.sequence for beat in bus.heard(Heartbeat)]
+    assert sequence == list(range(len(sequence)))
 
 
 async def test_a_goodbye_is_said_once_and_no_heartbeat_follows(identity: AgentIdentity) -> None:

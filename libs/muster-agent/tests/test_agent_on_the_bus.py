@@ -104,7 +104,8 @@ async def test_a_goodbye_to_a_dead_broker_is_delivered_by_the_next_run(
             assert message.data
             return Left.model_validate_json(message.data).epoch
 
-        assert await until(kept) == first.epoch
+        epoch: str = await until(kept)
+        assert epoch == first.epoch
 
 
 async def test_an_agent_beats_and_says_hello_again_after_the_broker_was_killed(
