@@ -239,9 +239,15 @@ async def test_no_error_holds_the_password(url: str) -> None:
 
 async def test_a_database_that_does_not_answer_fails_its_ping() -> None:
     async with Database.open("postgresql://me:hunter2@127.0.0.1:1/db") as database:
-        with pytest.raises(DatabaseError, match="cannot reach postgresql") as failed:
+        with pytest.raises(DatabaseError, match="cannot use postgresql") as failed:
             await database.ping()
         assert "hunter2" not in str(failed.value)
+
+
+async def test_a_database_that_is_busy_for_too_long_fails_its_ping() -> None:
+    async with Database.open("sqlite://") as database, database.begin():  # in memory: one connection for all
+        with pytest.raises(DatabaseError, match=r"no answer within 0\.01 s"):
+            await database.ping(0.01)
 
 
 async def test_a_database_that_answers_passes_its_ping(database: Database) -> None:

@@ -131,12 +131,12 @@ class Database:
             DatabaseError: it does not.
         """
         try:
-            async with asyncio.timeout(seconds), self._reader.connect() as connection:
+            async with asyncio.timeout(seconds), self.read() as connection:
                 await connection.execute(text("SELECT 1"))
         except TimeoutError:
-            raise DatabaseError(f"cannot reach {self}: no answer within {seconds:g} s") from None
-        except (DBAPIError, PoolTimeoutError, OSError) as error:
-            raise DatabaseError(f"cannot reach {self}: {_reason(error)}") from None
+            raise DatabaseError(f"cannot use {self}: no answer within {seconds:g} s") from None
+        except DBAPIError as error:
+            raise DatabaseError(f"cannot use {self}: {_reason(error)}") from None
 
     async def close(self) -> None:
         """Close every connection."""
