@@ -3,7 +3,15 @@
 import subprocess
 import sys
 
-HEAVY = ("faststream", "sqlalchemy", "sqlmodel", "redis", "prometheus_client", "anyio")
+HEAVY = (
+    "faststream",
+    "sqlalchemy",
+    "sqlmodel",
+    "redis",
+    "prometheus_client",
+    "anyio",
+    "muster_contracts.fleet",
+)
 
 
 def test_the_core_imports_nothing_heavy() -> None:

@@ -19,7 +19,7 @@ from muster_bus.service.durable import Durable
 from muster_bus.service.pulling import PULL_SECONDS
 from muster_bus.service.routes import Route, Way
 from muster_bus.streams import reconcile
-from muster_contracts.agent.v1 import AgentKind, Hello, LeaveReason, Left, Welcome
+from muster_contracts.agent.v1 import AgentKind, Heartbeat, Hello, Introduce, LeaveReason, Left, Welcome
 from muster_contracts.bus.v1 import DeadLettered, DeadReason
 from muster_testing.ground import Ground
 from muster_testing.wait import until
@@ -286,7 +286,7 @@ async def until_acked(js: JetStreamContext, count: int) -> None:
         info = await js.consumer_info("AGENT", "fleet-registry_agent-v1-left")
         return info.ack_floor is not None and info.ack_floor.stream_seq == count
 
-    await until(acked)
+    _: bool = await until(acked)
 
 
 async def test_a_vanished_stream_is_complained_of_calmly_until_it_is_back(ground: Ground) -> None:
@@ -371,3 +371,69 @@ async def test_a_slow_handler_does_not_get_its_message_twice(
         await agent.say(left())
         await until_acked(js, 1)
         assert len(heard) == 1
+
+
+async def test_a_slow_answer_does_not_hold_up_the_next(ground: Ground) -> None:
+    agent, routes, both = await ground.bus("a1"), Routes("fleet-registry"), asyncio.Barrier(3)
+
+    @routes.answers(Hello)
+    async def on_hello(question: Hello) -> Welcome:
+        await both.wait()
+        return Welcome(agent_id=question.agent_id, interval_seconds=5, deadline_seconds=12.5)
+
+    async with ServiceBus.open(ground.settings("fleet-registry"), routes):
+        answers = await asyncio.gather(*(agent.ask(hello()) for _ in range(3)))
+        assert len(answers) == 3
+
+
+async def test_a_question_that_cannot_be_read_is_answered_with_a_problem(ground: Ground) -> None:
+    agent, routes = await ground.bus("a1"), Routes("fleet-registry")
+
+    @routes.answers(Hello)
+    async def on_hello(_: Hello) -> Welcome:
+        raise AssertionError
+
+    async with ServiceBus.open(ground.settings("fleet-registry"), routes):
+        reply = await agent.client.request("muster.agent.v1.a1.hello", b'{"labels": "x"}')
+        assert reply.headers
+        assert reply.headers["Muster-Problem"] == "invalid"
+        assert "cannot read the question agent.v1.Hello" in reply.data.decode()
+
+
+async def test_live_facts_and_firehoses_are_heard_by_a_service(ground: Ground) -> None:
+    agent, routes = await ground.bus("a1"), Routes("fleet-registry")
+    lists: list[list[Heartbeat]] = []
+    beat = Heartbeat(
+        occurred_at=datetime.now(UTC),
+        agent_id="a1",
+        kind=AgentKind.HOST,
+        epoch=EPOCH,
+        sequence=1,
+        interval_seconds=5,
+    )
+
+    @routes.hears_batches(Heartbeat, max_wait_seconds=0.01)
+    async def on_beats(beats: list[Heartbeat]) -> None:
+        lists.append(beats)
+
+    async with ServiceBus.open(ground.settings("fleet-registry"), routes) as service:
+        await agent.say(beat)
+        await until(lambda: lists == [[beat]])
+        assert service.bus.counters.of("heard", "agent.v1.Heartbeat") == 1
+
+
+async def test_what_a_service_may_not_hear_is_a_complaint(ground: Ground) -> None:
+    routes = Routes("fleet-registry")
+
+    @routes.hears(Introduce)
+    async def on_introduce(_: Introduce) -> None:
+        raise AssertionError
+
+    async with ServiceBus.open(ground.settings("fleet-registry"), routes) as service:
+        await until(service.healthy)
+        assert service.healthy() == ["no permission to hear muster.agent.*.*.introduce"]
+
+
+def test_a_question_cannot_be_declared_as_heard() -> None:
+    with pytest.raises(TypeError, match=r"cannot hear agent\.v1\.Hello: it is a question; use answers"):
+        Routes("fleet-registry").hears(Hello)

@@ -25,9 +25,9 @@ from muster_bus.hearing import Hearing
 from muster_bus.link import Link
 from muster_bus.metrics import Counters
 from muster_bus.reading import CONTRACT_HEADER, MESSAGE_ID_HEADER, PROBLEM_HEADER, Unreadable, parse
+from muster_bus.roles import SERVICES
 from muster_bus.settings import BusSettings
 from muster_bus.spool import Letter, Spool
-from muster_bus.streams import SERVICES
 from muster_bus.subjects import group_of, subject_to_hear
 from muster_contracts.message import Ask, Delivery, DurableFact, LiveFact, Message, Order, Problem
 
@@ -92,7 +92,7 @@ class Bus:
             await bus.close()
             raise CannotConnect(
                 f"cannot reach the broker at {', '.join(settings.places)} as {settings.identity} within "
-                f"{first_try_seconds:g} s: {bus.client.last_complaint}; is it running, does it know this key?"
+                f"{first_try_seconds:g} s: {bus.client.why_down}; is it running, does it know this key?"
             )
         return bus
 

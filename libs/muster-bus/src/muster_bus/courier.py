@@ -62,6 +62,7 @@ class Courier:
         self._window = window
         self._news = asyncio.Event()
         self._idle = asyncio.Event()
+        self._resting = asyncio.Event()
         self._refused: dict[str, float] = {}
         self._task: asyncio.Task[None] | None = None
         self.complaint: str | None = None
@@ -75,6 +76,7 @@ class Courier:
     def wake(self) -> None:
         """There are new letters, or a reason to try the old ones again."""
         self._idle.clear()
+        self._resting.clear()
         self._news.set()
 
     async def idle(self) -> None:
@@ -87,7 +89,7 @@ class Courier:
             return
         if self._link.up.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), seconds)
+                await asyncio.wait_for(self._resting.wait(), seconds)
         self._task.cancel()
         await asyncio.wait([self._task])
 
@@ -126,7 +128,10 @@ class Courier:
         return bool(done)
 
     def _nothing_to_send(self, *, waiting: bool) -> None:
-        if not waiting and not self._news.is_set():
+        if self._news.is_set():
+            return
+        self._resting.set()
+        if not waiting:
             self.complaint = None
             self._idle.set()
 

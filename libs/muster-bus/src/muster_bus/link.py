@@ -54,7 +54,9 @@ class Link(Client):
         self._settings = settings
         self._baskets: dict[int, Basket] = {}
         self._denied: dict[str, set[asyncio.Future[Any]]] = {}
-        self.last_complaint = ""
+        self.why_down = ""
+        """The most telling complaint since the link was last up: a refusal rather than an absence."""
+        self._complained: set[str] = set()
         self.ever_up = False
         self.deaf_to: set[str] = set()
         """Subjects the broker did not let this identity subscribe."""
@@ -200,7 +202,8 @@ class Link(Client):
     def _mark_up(self) -> None:
         self.tried.set()
         self.ever_up = True
-        self.last_complaint = ""
+        self.why_down = ""
+        self._complained.clear()
         self.down.clear()
         self.up.set()
         log.info("connected to the broker as %s", self._settings.identity)
@@ -236,6 +239,7 @@ class Link(Client):
         else:
             self.counters.add("errors", type(error).__name__)
             away = isinstance(error, OSError | nats_errors.UnexpectedEOF | nats_errors.StaleConnectionError)
+            self.why_down = text if not away or not self.why_down else self.why_down
             self._log_once(logging.WARNING if away else logging.ERROR, f"the connection complains: {text}")
 
     def _refuse(self, verb: str, subject: str, text: str) -> None:
@@ -248,5 +252,6 @@ class Link(Client):
                 waiting.set_exception(NotPermitted(f"cannot use {subject}: no permission for this {verb}"))
 
     def _log_once(self, level: int, text: str) -> None:
-        log.log(level if text != self.last_complaint else logging.DEBUG, text)
-        self.last_complaint = text
+        """Aloud the first time in an outage, quietly when it is repeated."""
+        log.log(level if text not in self._complained else logging.DEBUG, text)
+        self._complained.add(text)

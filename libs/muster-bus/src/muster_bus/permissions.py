@@ -7,7 +7,8 @@ inbox, and reaches nothing of ``$JS.API``: to say a durable fact takes the fact'
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from muster_bus.streams import CONSUMERS, SERVICES, STREAMS, Consumer, stream_of
+from muster_bus.roles import SERVICES
+from muster_bus.streams import CONSUMERS, STREAMS, Consumer, stream_of
 from muster_bus.subjects import subject_to_hear, wildcard
 from muster_contracts import catalogue
 from muster_contracts.message import Delivery, Message, Role, Subject

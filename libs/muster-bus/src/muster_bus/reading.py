@@ -6,7 +6,6 @@ from typing import Generic, TypeVar, cast
 from pydantic import BaseModel, ValidationError
 
 from muster_bus.errors import MusterError
-from muster_contracts import catalogue
 from muster_contracts.bus.v1 import DeadReason
 from muster_contracts.message import Message
 
@@ -118,4 +117,7 @@ def describe(error: ValidationError) -> str:
 
 
 def _known() -> frozenset[str]:
+    # Looked up only where a version is not the reader's: most processes never load every contract.
+    from muster_contracts import catalogue  # noqa: PLC0415
+
     return frozenset(kind.contract() for kind in catalogue.contracts())

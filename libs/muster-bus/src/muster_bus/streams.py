@@ -11,11 +11,9 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 
+from muster_bus.roles import SERVICES
 from muster_contracts import catalogue
-from muster_contracts.message import Message, Role, kebab
-
-SERVICES = (Role.FLEET_REGISTRY,)
-"""Roles that are services: they hear durable contracts through consumers of their own."""
+from muster_contracts.message import Message, kebab
 
 DAY = 24 * 3600.0
 MAX_AGE_SECONDS = 30 * DAY

@@ -1,0 +1,6 @@
+"""Which roles are services. Apart, so that an agent does not load every contract to know it."""
+
+from muster_contracts.message import Role
+
+SERVICES = (Role.FLEET_REGISTRY,)
+"""Services hear durable contracts through consumers of their own, and may say dead letters."""

@@ -1,0 +1,120 @@
+"""What the bus leans on: keys, streams as data, the broker's file, and the parts of nats-py it replaces."""
+
+import ast
+import inspect
+from pathlib import Path
+
+import pytest
+from nats.aio.client import Client
+from pydantic import ValidationError
+
+from muster_bus import BadSeed, BusSettings, Keypair
+from muster_bus.broker import Identity, render
+from muster_bus.link import Link
+from muster_bus.permissions import Special
+from muster_bus.streams import CONSUMERS, STREAMS, reconcile
+from muster_contracts.message import Role
+from muster_testing.ground import Ground
+from muster_testing.servers import NatsServer
+
+REPLACED = {"_select_next_server", "_attempt_reconnect", "_process_err", "_process_msg", "flush"}
+LEANED_ON = {"_init_request_sub", "_flush_pending", "_connect_to_server", "_process_op_err"}
+
+
+def test_every_part_of_nats_py_that_the_link_replaces_is_still_there() -> None:
+    assert {name for name in vars(Link) if name in vars(Client)} - {
+        "__init__",
+        "__doc__",
+        "__module__",
+    } == REPLACED
+    assert all(callable(getattr(Client, name)) for name in REPLACED | LEANED_ON)
+    for name in REPLACED - {"flush"}:
+        assert list(inspect.signature(getattr(Link, name)).parameters) == list(
+            inspect.signature(getattr(Client, name)).parameters
+        )
+
+
+def test_a_key_is_kept_by_its_owner_alone_and_comes_back_the_same(tmp_path: Path) -> None:
+    key = Keypair.generate()
+    key.save(tmp_path / "keys" / "a1.seed")
+    assert Keypair.load(tmp_path / "keys" / "a1.seed").public == key.public
+    assert (tmp_path / "keys" / "a1.seed").stat().st_mode & 0o077 == 0
+    assert key.public.startswith("U")
+    assert [path.name for path in (tmp_path / "keys").iterdir()] == ["a1.seed"]
+
+
+def test_a_key_never_shows_its_seed(tmp_path: Path) -> None:
+    key = Keypair.generate()
+    seed = key.seed.get_secret_value()
+    assert seed not in f"{key!r} {key.seed} {vars(key)}"
+    (tmp_path / "bad.seed").write_text(seed[:-3])
+    with pytest.raises(BadSeed) as bad:
+        Keypair.load(tmp_path / "bad.seed")
+    assert seed[:-3] not in str(bad.value)
+    with pytest.raises(BadSeed, match="FileNotFoundError"):
+        Keypair.load(tmp_path / "none.seed")
+
+
+def test_an_identity_that_could_be_a_wildcard_is_refused() -> None:
+    for name in ("*", ">", "a.b", "", "A", "a" * 64, "a b"):
+        with pytest.raises(ValidationError):
+            BusSettings(servers=["nats://127.0.0.1"], identity=name)
+        with pytest.raises(ValueError, match="cannot let"):
+            render(
+                [Identity(Role.AGENT, name, Keypair.generate().public)], port=1, store_dir=Path("/nowhere")
+            )
+
+
+def test_no_secret_is_in_the_places_that_logs_name() -> None:
+    settings = BusSettings(servers=["nats://me:secret@10.0.0.1:4222", "10.0.0.2"], identity="a1")
+    assert settings.places == ["10.0.0.1:4222", "10.0.0.2"]
+
+
+def test_the_brokers_file_holds_no_seed_and_asks_everybody_for_a_key() -> None:
+    keys = {name: Keypair.generate() for name in ("a1", "system")}
+    text = render(
+        [
+            Identity(Role.AGENT, "a1", keys["a1"].public),
+            Identity(Special.SYSTEM, "system", keys["system"].public),
+        ],
+        port=4222,
+        store_dir=Path("/var/lib/muster"),
+    )
+    assert all(key.seed.get_secret_value() not in text for key in keys.values())
+    assert "no_auth_user" not in text
+    assert "sync_interval: always" in text
+    assert text.index(keys["a1"].public) < text.index("SYS {") < text.index(keys["system"].public)
+
+
+def test_a_broker_for_nobody_yet_starts() -> None:
+    server = NatsServer()
+    server.config = render([], port=server.port, store_dir=server.directory / "js")
+    with server:
+        assert "Server is ready" in server.log
+
+
+async def test_reconciling_twice_changes_nothing_and_drift_is_named() -> None:
+    async with Ground() as ground:
+        js = (await ground.bus("provisioner")).client.jetstream()
+        assert await reconcile(js) == []
+        config = (await js.stream_info("FLEET")).config
+        config.subjects, config.max_age = ["muster.fleet.v0.x"], 3600
+        await js.update_stream(config)
+        assert await reconcile(js) == ["updated stream FLEET: subjects, max_age"]
+        kept = (await js.stream_info("FLEET")).config.subjects or []
+        assert set(kept) == {*STREAMS["FLEET"], "muster.fleet.v0.x"}
+        await js.delete_consumer(CONSUMERS[0].stream, CONSUMERS[0].name)
+        assert await reconcile(js) == [f"made consumer {CONSUMERS[0].name}"]
+
+
+def test_only_this_package_touches_fast_stream() -> None:
+    """And within it only what services use: the core stays light."""
+    source = Path(inspect.getfile(Link)).parent
+    for path in source.glob("*.py"):
+        imported = {
+            name
+            for node in ast.walk(ast.parse(path.read_text()))
+            for name in ([one.name for one in node.names] if isinstance(node, ast.Import) else [])
+            + ([node.module or ""] if isinstance(node, ast.ImportFrom) else [])
+        }
+        assert not any(name.startswith("faststream") for name in imported), path
