@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -252,11 +252,10 @@ async def _hear_everything(here: World) -> None:
     from muster_contracts.fleet import v1
 
     async def keep(fact: DurableFact) -> None:
-        here.heard.append(fact)
+        # Two registries share an outbox: the stream keeps one copy, a live hearer may get two.
+        if fact.message_id not in {one.message_id for one in here.heard}:
+            here.heard.append(fact)
 
     for kind in vars(v1).values():
         if isinstance(kind, type) and issubclass(kind, DurableFact) and kind is not DurableFact:
             await here.operator.hear(kind, keep)
-
-
-Condition = Callable[[], object]

@@ -119,6 +119,8 @@ class PresenceIndex:
                 await self._redis.empty()
             await self._redis.put(await self._everyone(), {}, self._clock.now())
             await self._redis.ready()
+            # A Redis that was away may still hold agents that were lost meanwhile, and swallow their beats.
+            await self._tend()
         except (IndexGone, IndexFlushed) as error:
             self._degrade(error)
             return

@@ -33,6 +33,7 @@ from muster_bus import letter_of
 from muster_contracts.agent.v1 import AgentKind
 from muster_contracts.fleet.v1 import Presence, Reason
 from muster_contracts.host.v1 import Described
+from muster_contracts.ids import start_of
 from muster_sql import Database, Outbox, insert_rows, upsert
 
 T = TypeVar("T")
@@ -353,7 +354,11 @@ class SqlPage:
 
     async def _correct(self, edit: Corrected) -> None:
         same = and_(SESSIONS.c.agent_id == edit.agent_id, SESSIONS.c.epoch == edit.epoch)
-        newest = select(func.max(SESSIONS.c.id)).where(same).scalar_subquery()
+        newest = (await self._connection.execute(select(func.max(SESSIONS.c.id)).where(same))).scalar()
+        if newest is None:
+            # The whole run passed while no registry listened; its goodbye is all there is of it.
+            await insert_rows(self._connection, SESSIONS, [_unheard_row(edit)])
+            return
         await self._connection.execute(
             update(SESSIONS)
             .where(SESSIONS.c.id == newest, SESSIONS.c.reason.in_(CORRECTABLE))
@@ -390,6 +395,12 @@ class _Sessions:
             mine[-1]["reason"] = edit.reason
         else:
             self.corrected.append(edit)
+
+
+def _unheard_row(edit: Corrected) -> dict[str, Any]:
+    begun = min(datetime.fromtimestamp(start_of(edit.epoch) / 1000, UTC), edit.at)
+    opened = _session_row(Opened(edit.agent_id, edit.epoch, begun, None, None))
+    return opened | {"disconnected_at": edit.at, "reason": edit.reason}
 
 
 def _session_row(edit: Opened) -> dict[str, Any]:

@@ -109,10 +109,11 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Corrected:
-    """The agent's last session of ``epoch`` had ended for another reason than was thought."""
+    """The agent's session of ``epoch`` had ended for another reason than was thought, or went by unheard."""
 
     agent_id: str
     epoch: str
+    at: datetime
     reason: Reason
 
 

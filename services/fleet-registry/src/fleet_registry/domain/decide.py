@@ -120,7 +120,9 @@ def _goodbye(agent: Agent, sign: Sign, rules: Rules) -> Decision:
     assert sign.epoch
     if agent.epoch not in {None, sign.epoch} and not _is_later(sign.epoch, agent.epoch):
         # An earlier run's goodbye that was slower than its successor: only its own session learns of it.
-        return Decision(agent, sessions=(Corrected(agent.id, sign.epoch, sign.reason),), note=Note.OUTDATED)
+        return Decision(
+            agent, sessions=(Corrected(agent.id, sign.epoch, sign.at, sign.reason),), note=Note.OUTDATED
+        )
     presence = step(agent.id, agent.presence, sign.signal)
     edits = _farewell(agent, sign)
     if presence is agent.presence:
@@ -134,7 +136,7 @@ def _farewell(agent: Agent, sign: Sign) -> tuple[SessionEdit, ...]:
     if agent.epoch == sign.epoch:
         if agent.presence in LIVE:
             return (Closed(agent.id, sign.epoch, sign.at, sign.reason),)
-        return (Corrected(agent.id, sign.epoch, sign.reason),)
+        return (Corrected(agent.id, sign.epoch, sign.at, sign.reason),)
     # The whole run went by unheard: all that is known of it is its end.
     whole = (_opened(agent, sign), Closed(agent.id, sign.epoch, sign.at, sign.reason))
     if agent.presence in LIVE and agent.epoch:

