@@ -240,3 +240,14 @@ async def test_an_outage_is_logged_once(ground: Ground, caplog: pytest.LogCaptur
     attempts += [one.message for one in caplog.records if one.levelno >= logging.WARNING]
     assert len(attempts) <= 4, attempts
     await agent.close()
+
+
+async def test_leaving_over_a_dead_link_takes_no_longer_than_it_is_given(ground: Ground) -> None:
+    async with ChaosProxy(ground.server.port) as proxy:
+        agent = await Bus.connect(ground.settings("a1", server=proxy.url, ping_interval_seconds=60))
+        await agent.say(beat())
+        proxy.black_hole()
+        await agent.say(beat())
+        async with asyncio.timeout(8):
+            await agent.close(seconds=0.2)
+        assert agent.client.is_closed

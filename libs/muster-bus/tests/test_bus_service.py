@@ -19,6 +19,7 @@ from muster_bus.service.durable import Durable
 from muster_bus.service.pulling import PULL_SECONDS
 from muster_bus.service.routes import Route, Way
 from muster_bus.streams import reconcile
+from muster_bus.tracing import continued, trace_id
 from muster_contracts.agent.v1 import AgentKind, Heartbeat, Hello, Introduce, LeaveReason, Left, Welcome
 from muster_contracts.bus.v1 import DeadLettered, DeadReason
 from muster_testing.ground import Ground
@@ -437,3 +438,28 @@ async def test_what_a_service_may_not_hear_is_a_complaint(ground: Ground) -> Non
 def test_a_question_cannot_be_declared_as_heard() -> None:
     with pytest.raises(TypeError, match=r"cannot hear agent\.v1\.Hello: it is a question; use answers"):
         Routes("fleet-registry").hears(Hello)
+
+
+async def test_the_watchdog_looks_by_itself(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("muster_bus.service.watchdog.LOOK_EVERY_SECONDS", 0.05)
+    js, heard = (await ground.bus("provisioner")).client.jetstream(), []
+
+    async def hear(fact: Left) -> None:
+        heard.append(fact)
+
+    async with ServiceBus.open(ground.settings("fleet-registry"), routes_of(hear)):
+        await js.delete_consumer("AGENT", "fleet-registry_agent-v1-left")
+        await (await ground.bus("a1")).say(fact := left())
+        await until(lambda: heard == [fact])
+
+
+async def test_a_fact_and_what_follows_from_it_share_a_trace(ground: Ground) -> None:
+    agent, traces = await ground.bus("a1"), []
+
+    async def hear(_: Left) -> None:
+        traces.append(trace_id())
+
+    async with ServiceBus.open(ground.settings("fleet-registry"), routes_of(hear)):
+        with continued({"traceparent": "00-" + "ab" * 16 + "-b7ad6b7169203331-01"}):
+            await agent.say(left())
+        await until(lambda: traces == ["ab" * 16])

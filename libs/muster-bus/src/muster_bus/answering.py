@@ -13,6 +13,7 @@ from muster_bus.deadletters import DeadLetters
 from muster_bus.errors import AskError, Reject, Retry
 from muster_bus.metrics import Counters
 from muster_bus.reading import CONTRACT_HEADER, PROBLEM_HEADER, NotOurs, Reader, Unreadable
+from muster_bus.tracing import continued
 from muster_contracts.message import Ask, Problem
 
 log = logging.getLogger("muster.bus")
@@ -74,7 +75,8 @@ class Answering(Generic[Q]):
 
     async def _answer(self, raw: Msg) -> None:
         contract_name = (raw.headers or {}).get(CONTRACT_HEADER)
-        answer = await answer_to(raw.subject, raw.data, contract_name, self._reader, self._handler)
+        with continued(raw.headers):
+            answer = await answer_to(raw.subject, raw.data, contract_name, self._reader, self._handler)
         self._counters.add("answered", self._reader.contract.contract())
         headers = {PROBLEM_HEADER: answer.code} if isinstance(answer, Problem) else None
         if headers:

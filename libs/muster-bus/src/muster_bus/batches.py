@@ -68,7 +68,10 @@ class Batches(Generic[M]):
         while True:
             await self._some.wait()
             await self._linger()
-            await self._flush()
+            try:
+                await self._flush()
+            except Exception:  # a firehose outlives whatever goes wrong with one batch
+                log.exception("cannot finish with a batch of %s", self._name)
 
     async def _linger(self) -> None:
         """Until the batch is full or its first message has waited long enough."""

@@ -29,6 +29,7 @@ from muster_bus.roles import SERVICES
 from muster_bus.settings import BusSettings
 from muster_bus.spool import Letter, Spool
 from muster_bus.subjects import group_of, subject_to_hear
+from muster_bus.tracing import TRACEPARENT_HEADER, traceparent
 from muster_contracts.message import Ask, Delivery, DurableFact, LiveFact, Message, Order, Problem
 
 log = logging.getLogger("muster.bus")
@@ -285,6 +286,8 @@ class Bus:
                 await self._waiting.pop(0)()
             except NotPermitted:  # logged and counted by the link; whoever asked for it has gone on
                 continue
+            except Exception:  # one subscription must not cost the others
+                log.exception("cannot begin to hear something")
         self.client.announce()
 
     async def once_connected(self, begin: Callable[[], Awaitable[None]]) -> None:
@@ -326,7 +329,11 @@ class Bus:
             self.counters.add("dropped_offline", message.contract())
 
     async def _request(self, question: Ask[A], payload: bytes, seconds: float) -> Msg:
-        headers = {CONTRACT_HEADER: question.contract(), MESSAGE_ID_HEADER: str(question.message_id)}
+        headers = {
+            CONTRACT_HEADER: question.contract(),
+            MESSAGE_ID_HEADER: str(question.message_id),
+            TRACEPARENT_HEADER: traceparent(),
+        }
         work = self.client.request(question.subject, payload, timeout=seconds, headers=headers)
         return await self.client.permitted(question.subject, work)
 
@@ -356,7 +363,12 @@ def letter_of(fact: DurableFact) -> Letter:
 
 
 def _letter(fact: DurableFact, payload: bytes) -> Letter:
-    return Letter(str(fact.message_id), fact.subject, payload, {CONTRACT_HEADER: fact.contract()})
+    return Letter(
+        str(fact.message_id),
+        fact.subject,
+        payload,
+        {CONTRACT_HEADER: fact.contract(), TRACEPARENT_HEADER: traceparent()},
+    )
 
 
 def _answer(question: Ask[A], reply: Msg) -> A:

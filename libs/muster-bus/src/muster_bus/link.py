@@ -6,6 +6,7 @@ What differs from the stock client, each measured or read in nats-py 2.16 (decis
 - A dead link is aborted, not closed: ``wait_closed`` on one with unsent bytes waits for the kernel.
 - What was unsent when the link broke is dropped: sent later, it would overtake letters lost on the wire,
   and nothing that matters relies on it (live facts may be lost, letters and asks are repeated).
+- Leaving takes the time it is given; a stock drain over a dead link takes twenty seconds.
 - A flush comes after what was sent before it; the stock one overtakes it.
 - Subjects of a firehose go straight into a basket, without a message object and a task switch each.
 - A permission the broker refuses is counted, logged as an error, and wakes whoever waits on that subject.
@@ -77,6 +78,7 @@ class Link(Client):
             ping_interval=self._settings.ping_interval_seconds,  # type: ignore[arg-type]  # takes floats
             max_outstanding_pings=self._settings.max_outstanding_pings,
             pending_size=8 << 20,
+            flush_timeout=2,  # stock, whoever speaks while a link breaks waits until it is mended
             error_cb=self._complain,
             disconnected_cb=self._went_down,
             reconnected_cb=self._came_up,
@@ -94,11 +96,15 @@ class Link(Client):
     async def shut(self, seconds: float = 5.0) -> None:
         """Let running handlers finish and unsent bytes leave, both within ``seconds``, then close."""
         self.closing = True
-        try:
-            async with asyncio.timeout(seconds):
-                await (self.drain() if self.is_connected else self.close())
-        except (TimeoutError, OSError, nats_errors.Error):
+        leaving = asyncio.create_task(self.drain() if self.up.is_set() else self.close())
+        await asyncio.wait([leaving], timeout=seconds)
+        while not leaving.done():  # drain takes a cancellation for a hint, and waits for the dead link again
             self._abort()
+            leaving.cancel()
+            await asyncio.wait([leaving], timeout=0.1)
+        if not leaving.cancelled() and (error := leaving.exception()):
+            log.debug("the connection did not end well: %s", error)
+        if not self.is_closed:
             await self.close()
         self._mark_down()
 

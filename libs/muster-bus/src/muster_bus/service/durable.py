@@ -14,6 +14,7 @@ from muster_bus.metrics import Counters
 from muster_bus.reading import CONTRACT_HEADER, NotOurs, Reader, Unreadable
 from muster_bus.service.routes import Route
 from muster_bus.streams import ACK_WAIT_SECONDS
+from muster_bus.tracing import continued
 from muster_contracts.bus.v1 import DeadReason
 
 log = logging.getLogger("muster.bus")
@@ -49,7 +50,8 @@ class Durable:
         try:
             async with self._turn:
                 self._begun[id(raw)] = time.monotonic()
-                await self._take(raw)
+                with continued(raw.headers):
+                    await self._take(raw)
         finally:
             self._begun.pop(id(raw), None)
             working.cancel()

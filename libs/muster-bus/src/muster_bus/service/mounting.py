@@ -5,6 +5,7 @@ ours, so that neither its injection (a thread per parameter) nor its acknowledge
 or loop) take part (decision 4).
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -23,7 +24,10 @@ from muster_bus.service.durable import Durable
 from muster_bus.service.routes import Route, Way
 from muster_bus.streams import Consumer, consumer_name, stream_of
 from muster_bus.subjects import group_of, subject_to_hear
+from muster_bus.tracing import continued
 from muster_contracts.message import Problem
+
+log = logging.getLogger("muster.bus")
 
 PULL_BATCH = 64
 GRACE_SECONDS = 5.0
@@ -114,7 +118,8 @@ def _mount_ask(broker: NatsBroker, service: str, route: Route, counters: Counter
 
     async def take(raw: Msg) -> NatsResponse:
         contract_name = (raw.headers or {}).get(CONTRACT_HEADER)
-        answer = await answer_to(raw.subject, raw.data, contract_name, reader, route.handler)
+        with continued(raw.headers):
+            answer = await answer_to(raw.subject, raw.data, contract_name, reader, route.handler)
         counters.add("answered", name)
         problem = isinstance(answer, Problem)
         if problem:
@@ -141,7 +146,12 @@ def _named(take: Callable[[Msg], Awaitable[Any]], route: Route) -> Callable[[Msg
     """A function of its own for each route, with the handler's name and promise, as FastStream shows them."""
 
     async def handler(raw: Msg) -> Any:
-        return await take(raw)
+        try:
+            return await take(raw)
+        except Exception:
+            # FastStream would swallow it in silence; a durable message comes back after its wait.
+            log.exception("cannot finish with a message of %s", route.contract.contract())
+            raise
 
     handler.__name__ = route.handler.__name__
     handler.__doc__ = route.handler.__doc__

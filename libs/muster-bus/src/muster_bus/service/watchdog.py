@@ -35,7 +35,10 @@ class Watchdog:
         while True:
             await asyncio.sleep(LOOK_EVERY_SECONDS)
             if self._jetstream._link.up.is_set():  # noqa: SLF001  (ours)
-                await self.look()
+                try:
+                    await self.look()
+                except Exception:
+                    log.exception("the watchdog stumbled; it looks again")
 
     async def look(self) -> None:
         """One look at each consumer: level, not edge."""
