@@ -18,7 +18,8 @@ from muster_sql import Database, DatabaseError, drift, migrate
 FIRST = """
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision = "0001", None
+revision = "0001"
+down_revision = None
 def upgrade():
     op.create_table("racks", sa.Column("id", sa.Integer, primary_key=True), sa.Column("name", sa.Text))
     op.create_table(
@@ -30,7 +31,8 @@ def upgrade():
 SECOND = """
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision = "0002", "0001"
+revision: str = "0002"
+down_revision: str | None = "0001"
 def upgrade():
     with op.batch_alter_table("racks") as racks:
         racks.add_column(sa.Column("slots", sa.Integer, nullable=False, server_default="4"))
@@ -211,6 +213,27 @@ async def test_rows_that_refer_to_nothing_after_a_migration_undo_it(
         await migrate(sqlite, versions.name)
     async with sqlite.read() as connection:
         assert await connection.scalar(text("SELECT version_num FROM alembic_version")) == "0001"
+
+
+async def test_two_versions_after_the_same_one_are_refused(sqlite: Database, versions: Versions) -> None:
+    versions.add(2, SECOND)
+    versions.add(3, SECOND.replace("0002", "0003"))
+    with pytest.raises(DatabaseError, match=r"cannot migrate .*: Multiple head revisions"):
+        await migrate(sqlite, versions.name)
+
+
+async def test_nothing_to_migrate_needs_no_alembic(sqlite: Database, versions: Versions) -> None:
+    await migrate(sqlite, versions.name)
+    program = MIGRATOR + "\nprint('alembic' in sys.modules)"
+    child = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", program, str(sqlite), versions.name],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(versions.directory.parent)},
+    )
+    assert child.stdout == "\nFalse\n"
 
 
 async def test_a_database_in_memory_can_be_migrated(versions: Versions) -> None:

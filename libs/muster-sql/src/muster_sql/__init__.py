@@ -3,7 +3,7 @@
 from muster_sql.batches import insert_rows, upsert
 from muster_sql.database import Database
 from muster_sql.errors import DatabaseError
-from muster_sql.migrations import drift, migrate
+from muster_sql.migrations import drift, migrate, version
 from muster_sql.outbox import Outbox, outbox_table
 from muster_sql.types import UtcDateTime
 
@@ -17,4 +17,5 @@ __all__ = [
     "migrate",
     "outbox_table",
     "upsert",
+    "version",
 ]
