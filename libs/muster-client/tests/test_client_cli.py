@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 from typer.testing import CliRunner, Result
 
+from muster_bus import Keypair
 from muster_client.cli import build
 from muster_client.outputs import OUTPUTS, schema_of
 from muster_contracts.agent.v1 import Heartbeat
@@ -62,6 +63,21 @@ class Shell:
 @pytest.fixture
 def muster(town: Town) -> Shell:
     return Shell(town)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is there answers however busy this machine is."""
+    monkeypatch.setattr("muster_client.cli.running.WITHIN_SECONDS", 20.0)
+    monkeypatch.setattr("muster_client.cli.running.PATIENCE_SECONDS", 20.0)
+    monkeypatch.setattr("muster_client.cli.agents_live.VITALS_SECONDS", 20.0)
+
+
+@pytest.fixture
+def hasty(patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not there is not waited for."""
+    monkeypatch.setattr("muster_client.cli.running.WITHIN_SECONDS", 0.5)
+    monkeypatch.setattr("muster_client.cli.running.PATIENCE_SECONDS", 0.5)
 
 
 def change(agent_id: str = "web-1", now: str = "lost", **fields: Any) -> PresenceChanged:
@@ -287,6 +303,7 @@ def test_without_a_fleet_the_way_to_one_is_told(nowhere: Path) -> None:
     assert result.stderr == f"cannot reach a fleet: none is set up in {nowhere}; start one with: muster up\n"
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_fleet_that_does_not_run_is_told_within_seconds(muster: Shell) -> None:
     told = muster("agents", code=3, MUSTER_NATS_URL="nats://127.0.0.1:1").stderr
     assert told.startswith("cannot ")
@@ -294,8 +311,28 @@ def test_a_fleet_that_does_not_run_is_told_within_seconds(muster: Shell) -> None
     assert told.count("\n") == 1
 
 
+@pytest.mark.usefixtures("hasty")
+def test_a_key_the_broker_does_not_know_is_told_as_such(muster: Shell, tmp_path: Path) -> None:
+    Keypair.generate().save(tmp_path / "other.seed")
+    told = muster("agents", code=3, MUSTER_SEED_FILE=str(tmp_path / "other.seed")).stderr
+    assert told.startswith("cannot reach the broker")
+    assert told.endswith("it does not know this key: is it the key of another fleet?\n")
+
+
+@pytest.mark.parametrize("url", ["nats://a:b:c", "http://host", "nats://", "bad url ::"])
+def test_a_url_that_is_none_is_told_without_its_value(muster: Shell, url: str) -> None:
+    told = muster("agents", code=3, MUSTER_NATS_URL=url).stderr
+    assert told == "cannot use $MUSTER_NATS_URL: write nats://host:port, several with commas between them\n"
+
+
+def test_an_identity_that_may_not_ask_is_told_so(muster: Shell, town: Town) -> None:
+    seed = str(town.ground.settings("web-1").seed_file)
+    told = muster("summary", code=1, MUSTER_SEED_FILE=seed, MUSTER_IDENTITY="web-1").stderr
+    assert told.startswith("cannot use muster.fleet.v1.fleet-registry.get-summary")
+
+
 def test_an_absent_registry_is_told_with_where_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("muster_client.cli.running.PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("muster_client.cli.running.PATIENCE_SECONDS", 0.5)
     with NatsServer() as server:
         result = invoke("agents", "show", "web-1", MUSTER_NATS_URL=server.url, MUSTER_DIR="")
     assert result.exit_code == 3
@@ -307,7 +344,7 @@ def test_a_registry_that_hangs_is_told_with_where_to_look(
     muster: Shell, town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("muster_client.cli.running.PATIENCE_SECONDS", 0.2)
-    town.registry.delay_seconds = 1
+    town.registry.delay_seconds = 5
     told = muster("summary", code=1).stderr
     assert told.startswith("cannot tell what became of fleet.v1.GetSummary")
     assert told.endswith("see what is wrong with: muster doctor\n")

@@ -49,12 +49,12 @@ async def registry(ground: Ground) -> Bus:
 
 @pytest.fixture
 async def fleet(ground: Ground) -> AsyncIterator[Fleet]:
-    async with Fleet.connect(ground.settings("operator"), patience=1.0) as connected:
+    async with Fleet.connect(ground.settings("operator"), patience=20.0) as connected:
         yield connected
 
 
 async def first(watch: Watch[Any], count: int) -> list[Any]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         return [await anext(watch) for _ in range(count)]
 
 

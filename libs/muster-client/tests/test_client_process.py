@@ -6,11 +6,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from muster_client.cli import completing
 from muster_contracts.fleet.v1 import PresenceChanged
 from muster_testing.town import Town
 
@@ -29,18 +32,24 @@ def start(town: Town, *words: str, **environment: str) -> subprocess.Popen[str]:
     )
 
 
-def lost() -> PresenceChanged:
-    told = {"agent_id": "web-1", "kind": "host", "was": "online", "now": "lost", "reason": "silence"}
+def lost(agent_id: str) -> PresenceChanged:
+    told = {"agent_id": agent_id, "kind": "host", "was": "online", "now": "lost", "reason": "silence"}
     return PresenceChanged.model_validate({"occurred_at": datetime.now(UTC), **told})
 
 
 @pytest.fixture
-def watching(town: Town) -> Iterator[subprocess.Popen[str]]:
+def agent_id() -> str:
+    """One that no other test speaks of: a watch sees no more than it was said."""
+    return f"a-{uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def watching(town: Town, agent_id: str) -> Iterator[subprocess.Popen[str]]:
     """A watch that has shown what was said before it began."""
-    town.do(town.buses["fleet-registry"].say(lost()))
-    process = start(town, "watch", "PresenceChanged", "--since", "1m", "--json")
+    town.do(town.buses["fleet-registry"].say(lost(agent_id)))
+    process = start(town, "watch", "PresenceChanged", "--agent", agent_id, "--since", "1m", "--json")
     assert process.stdout
-    assert "web-1" in process.stdout.readline()
+    assert agent_id in process.stdout.readline()
     yield process
     process.kill()
     process.wait()
@@ -56,13 +65,15 @@ def test_ctrl_c_ends_a_watch_without_a_word(watching: subprocess.Popen[str]) -> 
     assert watching.stderr.read() == ""
 
 
-def test_a_reader_that_goes_ends_a_watch_without_a_word(watching: subprocess.Popen[str], town: Town) -> None:
+def test_a_reader_that_goes_ends_a_watch_without_a_word(
+    watching: subprocess.Popen[str], town: Town, agent_id: str
+) -> None:
     assert watching.stdout
     assert watching.stderr
     watching.stdout.close()
 
     while watching.poll() is None:
-        town.do(town.buses["fleet-registry"].say(lost()))
+        town.do(town.buses["fleet-registry"].say(lost(agent_id)))
     assert (watching.returncode, watching.stderr.read()) == (141, "")
 
 
@@ -97,21 +108,31 @@ def test_a_command_loads_no_more_than_it_needs(town: Town, words: list[str], abs
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("muster agents show we", {"web-1", "web-2"}),
         ("muster agents list --state l", {"late", "lost", "left"}),
         ("muster watch agent.v1.H", {"agent.v1.Heartbeat", "agent.v1.Hello"}),
-        ("muster watch fle", None),
-        ("muster groups delete ", {"web"}),
+        (
+            "muster map --contract host",
+            {"host.v1.Described", "host.v1.Vitals", "host.v1.ReadVitals", "host.v1.*"},
+        ),
     ],
 )
-def test_the_shell_is_offered_ids_and_names(town: Town, line: str, offered: set[str] | None) -> None:
-    told = complete(line, town.environment)
-    assert offered is None or set(told) == offered
-    assert told
+def test_the_shell_is_offered_names(nowhere: Path, line: str, offered: set[str]) -> None:
+    assert set(complete(line, {"MUSTER_DIR": str(nowhere)})) == offered
 
 
-def test_completion_without_a_fleet_offers_nothing_and_says_nothing(nowhere: Path) -> None:
-    assert complete("muster agents show we", {"MUSTER_DIR": str(nowhere)}) == []
+def test_the_shell_is_offered_what_the_fleet_knows(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(completing, "CONNECT_SECONDS", 20.0)
+    monkeypatch.setattr(completing, "ANSWER_SECONDS", 20.0)
+    for name, value in town.environment.items():
+        monkeypatch.setenv(name, value)
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(completing.agent_ids, "we").result(60) == ["web-1", "web-2"]
+        assert thread.submit(completing.group_names, "").result(60) == ["web"]
+
+
+@pytest.mark.parametrize("line", ["muster agents show we", "muster groups delete "])
+def test_completion_without_a_fleet_offers_nothing_and_says_nothing(nowhere: Path, line: str) -> None:
+    assert complete(line, {"MUSTER_DIR": str(nowhere)}) == []
 
 
 def complete(line: str, environment: dict[str, str]) -> list[str]:

@@ -56,7 +56,7 @@ async def registry(bus: Bus) -> Registry:
 
 @pytest.fixture
 async def fleet(ground: Ground) -> AsyncIterator[Fleet]:
-    async with Fleet.connect(ground.settings("operator")) as connected:
+    async with Fleet.connect(ground.settings("operator"), within=20, patience=20) as connected:
         yield connected
 
 
@@ -78,7 +78,7 @@ async def test_the_way_to_connect(
 async def test_the_consumer(fleet: Fleet, bus: Bus) -> None:
     await bus.say(lost("web-1"))
     told = examples()["losses"](fleet)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await anext(told) == "web-1 is lost: silence"
         await bus.say(lost("web-2"))
         assert await anext(told) == "web-2 is lost: silence"
@@ -88,12 +88,12 @@ async def test_the_consumer(fleet: Fleet, bus: Bus) -> None:
 async def test_the_controller(fleet: Fleet, bus: Bus, registry: Registry) -> None:
     keep_retiring = examples()["keep_retiring"]
     controller = asyncio.create_task(keep_retiring(fleet, timedelta(days=1), timedelta(minutes=5)))
-    await until(lambda: registry.agents["old-1"].state == "retired")
+    await until(lambda: registry.agents["old-1"].state == "retired", 30)
     assert {registry.agents[one].state.value for one in ("new-1", "far-1")} == {"lost"}
 
     registry.agents["old-2"] = row("old-2", state="lost", reason="silence", labels={"site": "ams"})
     await bus.say(lost("old-2"))
-    await until(lambda: registry.agents["old-2"].state == "retired")
+    await until(lambda: registry.agents["old-2"].state == "retired", 30)
     controller.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await controller

@@ -7,6 +7,7 @@ In this order: a directory that was given, ``$MUSTER_DIR``, ``$MUSTER_NATS_URL``
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -22,7 +23,7 @@ def connection(directory: Path | None = None, environment: Mapping[str, str] | N
     """How to connect to the fleet.
 
     Raises:
-        NoFleet: there is none, or its ``client.json`` cannot be read.
+        NoFleet: there is none, or what says where it is cannot be read.
     """
     known = os.environ if environment is None else environment
     if directory is None and not known.get("MUSTER_DIR") and known.get("MUSTER_NATS_URL"):
@@ -37,11 +38,25 @@ def _directory(known: Mapping[str, str]) -> Path | None:
 
 def _from_environment(known: Mapping[str, str]) -> BusSettings:
     seed = known.get("MUSTER_SEED_FILE")
+    servers = [url.strip() for url in known["MUSTER_NATS_URL"].split(",")]
+    for url in servers:
+        _check(url)
     return BusSettings(
-        servers=[url.strip() for url in known["MUSTER_NATS_URL"].split(",")],
+        servers=servers,
         identity=known.get("MUSTER_IDENTITY", IDENTITY),
         seed_file=Path(seed).expanduser() if seed else None,
     )
+
+
+def _check(url: str) -> None:
+    try:
+        parts = urlsplit(url if "://" in url else f"nats://{url}")
+        good = parts.scheme in {"nats", "tls", "ws", "wss"} and parts.hostname and (parts.port or True)
+    except ValueError:
+        good = False
+    if not good:
+        # Named without its value: a URL may hold a password.
+        raise NoFleet("cannot use $MUSTER_NATS_URL: write nats://host:port, several with commas between them")
 
 
 def _from_directory(layout: Layout) -> BusSettings:

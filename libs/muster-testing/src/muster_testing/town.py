@@ -241,10 +241,18 @@ class Town:
 
     def stop(self) -> None:
         """Close the town."""
-        self.do(self.ground.__aexit__(None, None, None))
+        self.do(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
+
+    async def _close(self) -> None:
+        await self.ground.__aexit__(None, None, None)
+        # A question that is still being thought about has nobody to answer to any more.
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
 
     def reset(self) -> None:
         """Everybody as at the beginning."""

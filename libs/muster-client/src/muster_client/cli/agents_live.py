@@ -64,13 +64,14 @@ async def all_vitals(fleet: "Fleet", rows: "Sequence[AgentRow]") -> "dict[str, V
     return {agent_id: told for agent_id, told in (task.result() for task in done) if told}
 
 
-async def vitals_of(fleet: "Fleet", agent_id: str, within: float = VITALS_SECONDS) -> "Vitals | None":
+async def vitals_of(fleet: "Fleet", agent_id: str, within: float | None = None) -> "Vitals | None":
     """How a machine is, if its agent says so at once: one that does not listen is not worth a wait."""
     from muster_bus.errors import MusterError  # noqa: PLC0415
     from muster_contracts.host.v1 import ReadVitals  # noqa: PLC0415
 
     try:
-        return await fleet.bus.ask(ReadVitals(occurred_at=now(), agent_id=agent_id), timeout=within)
+        question = ReadVitals(occurred_at=now(), agent_id=agent_id)
+        return await fleet.bus.ask(question, timeout=within or VITALS_SECONDS)
     except MusterError:
         return None
 

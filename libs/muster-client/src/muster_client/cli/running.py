@@ -91,8 +91,10 @@ def explain(error: Exception) -> tuple[str, int] | None:
     """What an error means for a person, and its exit code; None for one that is a bug."""
     from pydantic import ValidationError  # noqa: PLC0415
 
-    from muster_bus.errors import AskFailed  # noqa: PLC0415
+    from muster_bus.errors import AskFailed, CannotConnect  # noqa: PLC0415
 
+    if isinstance(error, CannotConnect):
+        return _unreachable(str(error)), NOT_RUNNING
     if isinstance(error, AskFailed):
         return error.problem.text, {"not-found": NOT_RUNNING, "invalid": USAGE}.get(error.code, FAILED)
     if isinstance(error, ValidationError):
@@ -114,7 +116,6 @@ def _meanings() -> list[tuple[type[Exception], str, int]]:
     return [
         (bus.NobodyAnswers, "; see what runs with: muster doctor", NOT_RUNNING),
         (bus.NoAnswer, "; see what is wrong with: muster doctor", FAILED),
-        (bus.CannotConnect, "; is the fleet running? start it with: muster up", NOT_RUNNING),
         (client.NoFleet, "", NOT_RUNNING),
         (client.NotFound, "", NOT_RUNNING),
         (UnknownContract, "", NOT_RUNNING),
@@ -123,6 +124,13 @@ def _meanings() -> list[tuple[type[Exception], str, int]]:
         (bus.MusterError, "", FAILED),
         (FleetError, "", FAILED),
     ]
+
+
+def _unreachable(text: str) -> str:
+    """Why the broker cannot be reached, with the advice that fits; the bus gives one for every case."""
+    if "authorization violation" in text.lower():
+        return f"{text.partition(';')[0]}; it does not know this key: is it the key of another fleet?"
+    return f"{text.partition(';')[0]}; is the fleet running? start it with: muster up"
 
 
 def _invalid(error: Any) -> str:
