@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 from typer.core import TyperGroup
@@ -44,12 +44,15 @@ def known_states(words: list[str]) -> list[str]:
 class ListByDefault(TyperGroup):
     """``muster agents`` and ``muster agents --json site=ams`` mean ``muster agents list …``."""
 
-    def parse_args(self, ctx: object, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the word ``list`` where it was left out."""
         first = next((word for word in args if not word.startswith("-")), "")
-        named = first in self.commands or (first and not set(first) & set("=!(,"))
-        asks_help = {"-h", "--help"} & set(args[:1])
-        return super().parse_args(ctx, args if named or asks_help else ["list", *args])  # type: ignore[arg-type]
+        if first in self.commands or {"-h", "--help"} & set(args[:1]):
+            return super().parse_args(ctx, args)
+        if first and args[0] == first and not set(first) & set("=!(,"):
+            ways = f"muster agents show {first}, or muster agents list {first} for a label"
+            raise typer.BadParameter(f"there is no command {first!r}; write {ways}", ctx=ctx)
+        return super().parse_args(ctx, ["list", *args])
 
 
 def register(app: typer.Typer) -> None:
