@@ -208,3 +208,27 @@ async def test_a_live_message_that_cannot_be_read_is_counted_and_the_next_is_hea
     assert [message.sequence for message in heard] == [2]
     assert registry.counters.of("dead_letters", "malformed") == 1
     assert registry.counters.of("handler_failures", "agent.v1.Heartbeat") == 1
+
+
+async def test_a_bus_that_closes_lets_its_answers_end_and_gives_up_endless_ones(ground: Ground) -> None:
+    agent, registry = await ground.bus("a1"), await ground.bus("fleet-registry")
+    begun: list[bool] = []
+    ended: list[dict[str, str]] = []
+
+    async def answer(question: Hello) -> Welcome:
+        begun.append(True)
+        try:
+            await asyncio.sleep(30 if question.labels else 0.1)
+        finally:
+            ended.append(question.labels)
+        return Welcome(agent_id=question.agent_id, interval_seconds=5, deadline_seconds=12.5)
+
+    await registry.answer(Hello, answer)
+    endless = hello("a1").model_copy(update={"labels": {"endless": "yes"}})
+    asking = asyncio.gather(agent.ask(hello("a1")), agent.ask(endless, timeout=1), return_exceptions=True)
+    await until(lambda: len(begun) == 2)
+    await registry.close(seconds=1)
+    answers = await asking
+    assert isinstance(answers[0], Welcome)
+    assert isinstance(answers[1], NoAnswer)
+    assert ended == [{}, {"endless": "yes"}]

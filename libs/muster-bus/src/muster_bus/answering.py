@@ -73,6 +73,15 @@ class Answering(Generic[Q]):
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
+    async def stop(self, seconds: float) -> None:
+        """Let what is being answered end within ``seconds``; the rest the askers will ask again."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
+        for task in list(self._running):
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running)
+
     async def _answer(self, raw: Msg) -> None:
         contract_name = (raw.headers or {}).get(CONTRACT_HEADER)
         with continued(raw.headers):

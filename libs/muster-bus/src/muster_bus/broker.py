@@ -48,7 +48,7 @@ server_name: {json.dumps(server_name)}
 listen: {json.dumps(f"{host}:{port}")}
 {f'http: "{host}:{monitor_port}"' if monitor_port is not None else "# no monitoring port"}
 jetstream {{
-  store_dir: {json.dumps(str(store_dir))}
+  store_dir: {json.dumps(str(store_dir), ensure_ascii=False)}
   sync_interval: {"always" if sync_always else "2m"}
   max_file_store: {max_store_bytes}
   max_memory_store: {512 << 20}

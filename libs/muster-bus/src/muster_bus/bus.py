@@ -57,6 +57,7 @@ class Bus:
         )
         self._waiting: list[Callable[[], Awaitable[None]]] = []
         self._batches: list[Batches[Any]] = []
+        self._answering: list[Answering[Any]] = []
         self._opening: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -208,6 +209,7 @@ class Bus:
             NotPermitted: this identity may not hear them.
         """
         answering = Answering(contract, handler, self.client, self.dead_letters, self.counters)
+        self._answering.append(answering)
         await self._listen(subject_to_hear(contract, bound_to), queue, answering.take)
 
     async def hear(
@@ -269,8 +271,10 @@ class Bus:
         if self._opening and not self._opening.done():
             self._opening.cancel()
             await asyncio.wait([self._opening])
+        for answering in self._answering:
+            await answering.stop(seconds / 4)
         if self.courier:
-            await self.courier.stop(seconds / 2)
+            await self.courier.stop(seconds / 4)
         await self.client.shut(seconds / 2)
         for batches in self._batches:
             await batches.stop()
