@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import UUID
 
 from pydantic import BaseModel, SecretStr
 
@@ -251,9 +252,12 @@ async def world(directory: Path, *agents: str) -> AsyncIterator[World]:
 async def _hear_everything(here: World) -> None:
     from muster_contracts.fleet import v1
 
+    known: set[UUID] = set()
+
     async def keep(fact: DurableFact) -> None:
         # Two registries share an outbox: the stream keeps one copy, a live hearer may get two.
-        if fact.message_id not in {one.message_id for one in here.heard}:
+        if fact.message_id not in known:
+            known.add(fact.message_id)
             here.heard.append(fact)
 
     for kind in vars(v1).values():

@@ -102,13 +102,21 @@ def test_after_a_goodbye_nothing_of_that_run_is_news(after: Signal) -> None:
 def test_a_goodbye_slower_than_the_loss_corrects_it_to_left() -> None:
     agent, decisions = tell(sign(Signal.BEAT), sign(Signal.DISCONNECT), sign(Signal.GOODBYE))
     assert agent.presence is Presence.LEFT
-    assert decisions[-1].sessions == (Corrected("web-1", FIRST, Reason.SHUTDOWN),)
+    assert decisions[-1].sessions == (Corrected("web-1", FIRST, NOON, Reason.SHUTDOWN),)
+
+
+def test_a_run_that_began_and_left_while_nobody_listened_is_a_session_all_the_same() -> None:
+    agent, decisions = tell(sign(Signal.BEAT), sign(Signal.GOODBYE), sign(Signal.GOODBYE, SECOND))
+    assert (agent.presence, agent.epoch) == (Presence.LEFT, SECOND)
+    opened, closed = decisions[-1].sessions
+    assert (opened.epoch, closed.epoch) == (SECOND, SECOND)
+    assert not decisions[-1].changes
 
 
 def test_a_goodbye_slower_than_the_next_run_only_corrects_its_own_session() -> None:
     agent, decisions = tell(sign(Signal.BEAT), sign(Signal.BEAT, SECOND), sign(Signal.GOODBYE, FIRST))
     assert (agent.presence, agent.epoch) == (Presence.ONLINE, SECOND)
-    assert decisions[-1].sessions == (Corrected("web-1", FIRST, Reason.SHUTDOWN),)
+    assert decisions[-1].sessions == (Corrected("web-1", FIRST, NOON, Reason.SHUTDOWN),)
     assert not decisions[-1].facts
 
 

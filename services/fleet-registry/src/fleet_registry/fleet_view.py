@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from fleet_registry.adapters.sql_queries import Counts, SqlQueries
+from fleet_registry.adapters.sql_store import Recorded
 from fleet_registry.domain.agent import Agent
 from fleet_registry.domain.grants import deadline
 from fleet_registry.granting import Grants
@@ -24,8 +25,8 @@ from muster_contracts.selector import Facts, Selector
 from muster_runtime import Clock
 from muster_sql import Outbox
 
-FRESH_SECONDS = 1.0
-"""Numbers of this age are good enough, unless this registry has written since."""
+STALE_SECONDS = 5.0
+"""Numbers of this age give way to counted ones, even if this registry wrote during the count."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,16 +39,23 @@ class FleetView:
     grants: Grants
     outbox: Outbox
     clock: Clock
-    counts: Counts = field(default_factory=lambda: Counts({}, {}, 0, []))
+    counts: Counts = field(default_factory=Counts)
     outbox_size: int = 0
     _counted_at: float = float("-inf")
-    _counted_commits: int = -1
+
+    def note(self, recorded: Recorded) -> None:
+        """Keep the numbers right while this registry writes; what others write shows with the next count."""
+        for was, now in recorded.written:
+            self.counts.move(was, now)
+        self.counts.partitions = sorted({*self.counts.partitions, *recorded.sites_cut} - recorded.sites_back)
 
     async def refresh(self) -> None:
-        """Bring the numbers up to date."""
-        self._counted_commits, self._counted_at = self.roll.commits, self.clock.monotonic()
-        self.counts = await self.queries.counts()
-        self.outbox_size = await self.outbox.size()
+        """Count again, for what other registries wrote."""
+        commits = self.roll.commits
+        counts, self.outbox_size = await self.queries.counts(), await self.outbox.size()
+        # What was committed meanwhile may be in these numbers or not; the present ones know for certain.
+        if commits == self.roll.commits or self.clock.monotonic() - self._counted_at > STALE_SECONDS:
+            self.counts, self._counted_at = counts, self.clock.monotonic()
 
     @property
     def live(self) -> int:
@@ -61,13 +69,10 @@ class FleetView:
         return self.index.degraded
 
     async def summary(self, dead_letters: int) -> Summary:
-        """The fleet in numbers; counted again only if something may have changed."""
-        old = self.clock.monotonic() - self._counted_at > FRESH_SECONDS
-        if old or self._counted_commits != self.roll.commits:
-            await self.refresh()
+        """The fleet in numbers; they are kept, not counted, so this costs nothing however large it is."""
         return Summary(
             by_state=self.counts.by_state,
-            by_kind=self.counts.by_kind,
+            by_kind={kind: number for kind, number in self.counts.by_kind.items() if number},
             # Who is retired is no part of the fleet any more.
             total=sum(self.counts.by_state.values()) - self.counts.by_state.get(Presence.RETIRED, 0),
             flapping=self.counts.flapping,

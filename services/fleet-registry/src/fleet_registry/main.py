@@ -14,7 +14,7 @@ from fleet_registry.adapters.identities import Identities
 from fleet_registry.adapters.presence_index import PresenceIndex
 from fleet_registry.adapters.redis_index import RedisIndex
 from fleet_registry.adapters.sql_queries import SqlQueries
-from fleet_registry.adapters.sql_store import SqlStore
+from fleet_registry.adapters.sql_store import Recorded, SqlStore
 from fleet_registry.adapters.tables import OUTBOX
 from fleet_registry.domain.holds import Holds
 from fleet_registry.fleet_view import FleetView
@@ -44,7 +44,7 @@ class Registry:
         # The truth, and the letters that wait in it.
         self.database = Database.open(settings.database_url)
         self.outbox = Outbox(self.database, OUTBOX)
-        self.store = SqlStore(self.database, self.outbox, metrics.told)
+        self.store = SqlStore(self.database, self.outbox, self._told)
         self.queries = SqlQueries(self.database)
 
         # The presence index: a cache of who spoke last when.
@@ -68,6 +68,11 @@ class Registry:
             queries=self.queries, index=self.index, roll=self.roll, grants=self.grants,
             outbox=self.outbox, clock=clock,
         )  # fmt: skip
+
+    def _told(self, recorded: Recorded) -> None:
+        """Something was committed."""
+        metrics.told(recorded)
+        self.view.note(recorded)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:

@@ -5,7 +5,7 @@ many agents there are; a group in a selector stands for the selector it names.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -38,14 +38,28 @@ from muster_contracts.selector import (
 from muster_sql import Database
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Counts:
-    """The fleet in numbers."""
+    """The fleet in numbers. Who is retired is no part of the fleet; it is counted only as retired."""
 
-    by_state: dict[Presence, int]
-    by_kind: dict[AgentKind, int]
-    flapping: int
-    partitions: list[str]
+    by_state: dict[Presence, int] = field(default_factory=lambda: dict.fromkeys(Presence, 0))
+    by_kind: dict[AgentKind, int] = field(default_factory=dict)
+    flapping: int = 0
+    partitions: list[str] = field(default_factory=list)
+
+    def add(self, state: Presence, kind: AgentKind, number: int) -> None:
+        """Count ``number`` more agents of one state and kind."""
+        self.by_state[state] += number
+        if state is not Presence.RETIRED:
+            self.by_kind[kind] = self.by_kind.get(kind, 0) + number
+
+    def move(self, was: Agent | None, now: Agent) -> None:
+        """Count one agent as what it is now instead of what it was."""
+        if was is not None:
+            self.add(was.presence, was.kind, -1)
+            self.flapping -= was.flapping
+        self.add(now.presence, now.kind, 1)
+        self.flapping += now.flapping
 
 
 class SqlQueries:
@@ -143,12 +157,10 @@ class SqlQueries:
                 select(func.count()).select_from(AGENTS).where(columns.flapping.is_(true()))
             )
             sites = list(await connection.scalars(select(PARTITIONS.c.site).order_by(PARTITIONS.c.site)))
-        by_state, by_kind = dict.fromkeys(Presence, 0), dict.fromkeys(AgentKind, 0)
+        counts = Counts(flapping=int(flapping or 0), partitions=sites)
         for row in rows:
-            by_state[Presence(row.state)] += row.number
-            # Who is retired is no part of the fleet; it is counted only as retired.
-            by_kind[AgentKind(row.kind)] += row.number * (row.state != Presence.RETIRED)
-        return Counts(by_state, {kind: n for kind, n in by_kind.items() if n}, int(flapping or 0), sites)
+            counts.add(Presence(row.state), AgentKind(row.kind), row.number)
+        return counts
 
 
 # Selectors as conditions -----------------------------------------------------------------------------

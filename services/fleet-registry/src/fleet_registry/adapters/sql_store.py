@@ -60,11 +60,15 @@ class Recorded:
 
     changes: list[Change] = field(default_factory=list)
     ended: list[Ended] = field(default_factory=list)
+    written: list[tuple[Agent | None, Agent]] = field(default_factory=list)
+    """Each agent whose row was written, as it was and as it is."""
+    sites_cut: set[str] = field(default_factory=set)
+    sites_back: set[str] = field(default_factory=set)
 
     def clear(self) -> None:
         """Forget what was not committed after all."""
-        self.changes.clear()
-        self.ended.clear()
+        for each in (self.changes, self.ended, self.written, self.sites_cut, self.sites_back):
+            each.clear()
 
 
 class SqlStore:
@@ -273,6 +277,8 @@ class SqlPage:
             await self._connection.execute(delete(PARTITIONS).where(PARTITIONS.c.site.in_(ruling.ended)))
         await self._outbox.put_in(self._connection, [letter_of(fact) for fact in ruling.facts])
         self._recorded.changes += ruling.changes
+        self._recorded.sites_cut |= {one.site for one in ruling.begun}
+        self._recorded.sites_back |= set(ruling.ended)
 
     async def _locked(self, query: Select[Any]) -> list[Agent]:
         # In one order, so that two registries never wait for each other.
@@ -287,6 +293,7 @@ class SqlPage:
         known = [one for one in agents if one.id in self._before]
         await insert_rows(self._connection, AGENTS, [agent_row(one) for one in new])
         await self._update(known)
+        self._recorded.written += [(self._before.get(one.id), one) for one in agents]
         relabelled = [
             one for one in agents if one.id not in self._before or self._before[one.id].labels != one.labels
         ]

@@ -124,10 +124,15 @@ def _goodbye(agent: Agent, sign: Sign, rules: Rules) -> Decision:
             agent, sessions=(Corrected(agent.id, sign.epoch, sign.at, sign.reason),), note=Note.OUTDATED
         )
     presence = step(agent.id, agent.presence, sign.signal)
-    edits = _farewell(agent, sign)
-    if presence is agent.presence:
+    if presence is agent.presence and sign.epoch == agent.epoch:
         return Decision(agent, note=Note.ENDED)
+    edits = _farewell(agent, sign)
     now = replace(agent, presence=presence, reason=sign.reason, epoch=sign.epoch)
+    if presence is agent.presence:
+        # A whole run went by unheard since the last goodbye; a retired agent's runs are nobody's news.
+        return (
+            Decision(agent) if presence is Presence.RETIRED else Decision(_versioned(now, agent), (), edits)
+        )
     return _changed(agent, now, sign, rules, edits)
 
 

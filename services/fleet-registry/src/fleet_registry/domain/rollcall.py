@@ -40,7 +40,8 @@ class Rollcall:
 
     def take(self, sign: Sign) -> None:
         """Decide one sign on top of those before it."""
-        routed = replace(sign, agent_id=self._name_of(sign))
+        name = self._name_of(sign)
+        routed = sign if name == sign.agent_id else replace(sign, agent_id=name)
         agent = self.agents.get(routed.agent_id) or newcomer(routed)
         if agent is None:
             return
