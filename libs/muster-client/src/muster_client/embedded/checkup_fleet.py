@@ -133,7 +133,7 @@ async def registry(patient: Patient) -> Finding:
 
 async def agent(patient: Patient) -> Finding:
     """Whether this machine is in its own fleet."""
-    agent_id = (patient.layout.agent / "agent-id").read_text().strip()
+    agent_id = patient.layout.agent_id()
     async with Fleet.connect(patient.settings(Role.OPERATOR), within=CONNECT_SECONDS) as fleet:
         seen = (await fleet.agent(agent_id)).agent
     if seen.state is Presence.ONLINE:

@@ -14,7 +14,7 @@ from muster_client.embedded.errors import CannotStart, PortTaken
 from muster_client.embedded.journal import Journal
 from muster_client.embedded.layout import Layout
 from muster_client.embedded.locks import Lock
-from muster_client.embedded.logfiles import open_log
+from muster_client.embedded.logfiles import Line, open_log
 from muster_client.embedded.processes import Process
 from muster_client.embedded.readiness import Probe
 from muster_client.embedded.record import Entry, State
@@ -205,7 +205,7 @@ class Child:
         lines = _since(path, self._log_start)
         if any("address already in use" in line.lower() for line in lines):
             return PortTaken(f"cannot start {self.part.name}: somebody else listens on {self.part.endpoint}")
-        quoted = "".join(f"\n  {line}" for line in lines[-8:])
+        quoted = "".join(f"\n  {Line.parse(line).brief()[:400]}" for line in lines[-8:])
         return CannotStart(f"cannot start {self.part.name}: {why}; the end of {path}:{quoted or ' (empty)'}")
 
 

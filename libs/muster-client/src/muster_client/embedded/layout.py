@@ -99,6 +99,14 @@ class Layout:
         """Locks; worthless once nothing runs."""
         return self.root / "run"
 
+    def agent_id(self) -> str:
+        """The id of this machine's agent.
+
+        Raises:
+            OSError: it was not born yet.
+        """
+        return (self.agent / "agent-id").read_text().strip()
+
     def seed(self, identity: str) -> Path:
         """The nkey seed of one identity, 0600."""
         return self.keys / f"{identity}.seed"

@@ -117,6 +117,11 @@ class Line:
         # nats-server marks its lines [WRN], [ERR], [FTL]; Redis puts a # before warnings.
         return any(mark in self.event for mark in ("[WRN]", "[ERR]", "[FTL]", " # WARNING"))
 
+    def brief(self) -> str:
+        """On one line, of a traceback only the last: for an error that quotes a log."""
+        first, *rest = self.readable().strip().splitlines() or [""]
+        return f"{first}; {rest[-1].strip()}" if rest else first
+
     def readable(self) -> str:
         """For people: time of day on the reader's clock, level, event, then the rest as ``key=value``."""
         if not self.at:

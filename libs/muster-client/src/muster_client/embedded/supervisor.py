@@ -1,7 +1,7 @@
 """The supervisor: starts the fleet of one directory, keeps it running, and stops it in order.
 
 Order of a start: what an earlier supervisor left behind ends; Redis, and beside it keys and
-configuration, the broker, its streams; then the registry and the agent together. A stop goes the other
+configuration, the broker, its streams; then the registry, then the agent. A stop goes the other
 way round: the agent says goodbye while there is still somebody to hear it.
 """
 
@@ -139,7 +139,16 @@ class Supervisor:
             await broker.start()
 
         await _together(cache.start(), ground())
-        await _together(registry.start(), agent.start())
+        # The agent only then: its first hello is answered at once, instead of after a pause.
+        await registry.start()
+        await _together(agent.start(), self._greet(chosen))
+
+    async def _greet(self, chosen: Mapping[str, int]) -> None:
+        """Ready should mean that this machine can be seen; if it takes too long, the rest is ready."""
+        try:
+            await self._once("greeting", "--port", str(chosen[plan.NATS]))
+        except CannotStart as error:
+            self._journal.warning(str(error))
 
     def _child(self, part: Part) -> Child:
         child = Child(part, self._layout, self._journal, self._tell)

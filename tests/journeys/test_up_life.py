@@ -1,0 +1,356 @@
+"""The life of a fleet on one machine: up, shown, hurt, mended, down; through the command only."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import psutil
+import pytest
+
+MUSTER = str(Path(sys.executable).parent / "muster")
+SCHEMAS = Path(__file__).parents[2] / "contracts" / "cli"
+NAMES = ["nats", "redis", "fleet-registry", "host-agent"]
+LIMIT_BYTES = 450 << 20
+
+
+class Home:
+    """One fleet in one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.environment = {**os.environ, "MUSTER_DIR": str(directory)}
+
+    def run(self, *words: str, code: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """One command; its exit code must be ``code``."""
+        done = subprocess.run(
+            [MUSTER, *words],
+            env=self.environment,
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        assert done.returncode == code, (words, done.stdout, done.stderr, self.logs())
+        assert "Traceback" not in done.stderr
+        return done
+
+    def start(self, *words: str) -> "subprocess.Popen[str]":
+        """A command that goes on beside the test."""
+        return subprocess.Popen(
+            [MUSTER, *words],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def status(self, code: int = 0) -> Any:
+        """``muster status`` for programs, seen to be as published."""
+        told = json.loads(self.run("status", "--json", code=code).stdout)
+        jsonschema.validate(told, json.loads((SCHEMAS / "status.json").read_text()))
+        return told
+
+    def look(self) -> dict[str, Any]:
+        """Each process by name, whatever the exit code."""
+        done = subprocess.run(
+            [MUSTER, "status", "--json"],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        return {one["name"]: one for one in json.loads(done.stdout)["processes"]}
+
+    def pids(self) -> dict[str, int]:
+        """The pid of each process that runs, the supervisor among them."""
+        told = json.loads(self.run("status", "--json").stdout)
+        return {one["name"]: one["pid"] for one in [*told["processes"], told["supervisor"]]}
+
+    def agent(self) -> Any:
+        """This machine in its own fleet."""
+        [agent] = json.loads(self.run("agents", "list", "--json").stdout)
+        return agent
+
+    def comes_online(self) -> Any:
+        """This machine, once it is online."""
+        return eventually(lambda: (agent := self.agent())["state"] == "online" and agent)
+
+    def logs(self) -> str:
+        """The last words of everybody, for a test that failed."""
+        return "\n".join(
+            f"--- {log.name}\n{log.read_text(errors='replace')[-2000:]}"
+            for log in sorted((self.directory / "logs").glob("*.log"))
+        )
+
+
+def eventually(condition: Callable[[], Any], seconds: float = 40) -> Any:
+    """What ``condition`` gives once it is true."""
+    deadline = time.monotonic() + seconds
+    while not (outcome := condition()):
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.02)
+    return outcome
+
+
+def gone(pids: dict[str, int]) -> bool:
+    """Whether none of the processes runs any more."""
+    return not [pid for pid in pids.values() if psutil.pid_exists(pid) and not _is_dead(pid)]
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    """A place for a fleet; whatever a test leaves running there is stopped."""
+    place = Home(tmp_path / "fleet")
+    yield place
+    subprocess.run([MUSTER, "down"], env=place.environment, capture_output=True, timeout=90, check=True)
+
+
+def test_a_fleet_comes_up_shows_itself_and_leaves_nothing_running(home: Home) -> None:
+    told = home.run("up", "--detach")
+    assert all(name in told.stdout for name in (*NAMES, "Ready after", "muster agents"))
+    seen = home.status()
+    assert [one["name"] for one in seen["processes"]] == NAMES
+    assert {one["state"] for one in seen["processes"]} == {"running"}
+    assert all(one["memory_bytes"] > 0 for one in [*seen["processes"], seen["supervisor"]])
+    assert seen["memory_bytes"] < LIMIT_BYTES
+    pids = home.pids()
+    listening = [
+        seen.laddr.ip
+        for pid in pids.values()
+        for seen in psutil.Process(pid).net_connections(kind="inet")
+        if seen.status == psutil.CONN_LISTEN
+    ]
+    assert len(listening) >= len(NAMES)
+    assert all(ip_address(address).is_loopback for address in listening)
+    home.comes_online()
+    assert "Nothing failed" in home.run("doctor").stdout
+    down = home.run("down")
+    assert down.stdout.startswith("Stopped host-agent, fleet-registry, redis, nats.")
+    assert gone(pids)
+    home.status(code=3)
+    assert "Nothing runs" in home.run("status", code=3).stdout
+    assert "Nothing runs" in home.run("down").stdout
+
+
+def test_nobody_but_the_owner_can_read_a_key_and_none_is_an_argument(home: Home) -> None:
+    home.run("up", "--detach")
+    secrets = [path for path in (home.directory / "keys").iterdir() if path.is_file()]
+    secrets += [home.directory / "agent" / "agent.seed"]
+    assert len(secrets) >= 6
+    assert {stat.S_IMODE(path.stat().st_mode) for path in secrets} == {0o600}
+    texts = [path.read_text().strip() for path in secrets]
+    arguments = [" ".join(psutil.Process(pid).cmdline()) for pid in home.pids().values()]
+    for place in (*arguments, home.logs(), (home.directory / "fleet.json").read_text()):
+        assert not [text for text in texts if text in place]
+
+
+def test_starting_again_finds_the_same_agent_its_history_and_its_ports(home: Home) -> None:
+    home.run("up", "--detach")
+    agent = home.comes_online()["id"]
+    endpoints = {one["name"]: one["endpoint"] for one in home.status()["processes"]}
+    home.run("down")
+    home.run("up", "--detach")
+    assert home.comes_online()["id"] == agent
+    history = json.loads(home.run("agents", "history", agent, "--json").stdout)
+    assert [event["event"] for event in history if event["event"] in {"online", "left"}] == [
+        "online",
+        "left",
+        "online",
+    ]
+    assert {one["name"]: one["endpoint"] for one in home.status()["processes"]} == endpoints
+
+
+@pytest.mark.parametrize("name", ["nats", "redis", "fleet-registry"])
+def test_a_process_killed_is_started_again_and_nobody_else_is(home: Home, name: str) -> None:
+    home.run("up", "--detach")
+    before = home.pids()
+    os.kill(before[name], signal.SIGKILL)
+    seen = eventually(lambda: (now := home.look())[name]["pid"] not in {None, before[name]} and now)
+    eventually(lambda: home.look()[name]["state"] == "running")
+    assert seen[name]["restarts"] == 1
+    after = home.pids()
+    assert {other: pid for other, pid in after.items() if other != name} == {
+        other: pid for other, pid in before.items() if other != name
+    }
+    home.comes_online()
+    assert "as declared" in home.run("doctor").stdout
+
+
+def test_an_agent_told_to_end_stays_down_until_up_is_said_again(home: Home) -> None:
+    home.run("up", "--detach")
+    home.comes_online()
+    before = home.pids()
+    os.kill(before["host-agent"], signal.SIGTERM)
+    eventually(lambda: home.look()["host-agent"]["state"] == "stopped")
+    eventually(lambda: home.agent()["state"] == "left")
+    assert "host-agent is stopped" in home.status(code=1)["problem"]
+    assert "Already running" in home.run("up", "--detach").stdout
+    after = home.pids()
+    assert after["host-agent"] != before["host-agent"]
+    assert after["supervisor"] == before["supervisor"]
+    home.comes_online()
+
+
+def test_up_on_a_fleet_that_runs_changes_nothing(home: Home) -> None:
+    home.run("up", "--detach")
+    before = home.pids()
+    assert "Already running" in home.run("up").stdout
+    assert home.pids() == before
+
+
+def test_two_starts_at_once_make_one_fleet(home: Home) -> None:
+    starts = [home.start("up", "--detach") for _ in range(3)]
+    said = [(start.communicate(timeout=90)[0], start.returncode) for start in starts]
+    assert [code for _, code in said] == [0, 0, 0], said
+    assert all("Ready after" in text for text, _ in said)
+    assert set(home.pids()) == {*NAMES, "supervisor"}
+
+
+@pytest.mark.parametrize("then", ["up", "down"])
+def test_what_a_killed_supervisor_leaves_behind_is_found_and_stopped(home: Home, then: str) -> None:
+    home.run("up", "--detach")
+    agent = home.comes_online()["id"]
+    before = home.pids()
+    os.kill(before["supervisor"], signal.SIGKILL)
+    eventually(lambda: _is_dead(before["supervisor"]))
+    seen = home.status(code=1)
+    assert seen["phase"] == "abandoned"
+    assert "the supervisor was killed" in seen["problem"]
+    assert not gone(before)
+    if then == "down":
+        assert home.run("down").stdout.startswith("Stopped host-agent, fleet-registry, redis, nats.")
+        assert gone(before)
+    home.run("up", "--detach")
+    assert gone(before)
+    assert home.comes_online()["id"] == agent
+
+
+def test_processes_nobody_wrote_down_are_found_by_the_locks_they_hold(home: Home) -> None:
+    home.run("up", "--detach")
+    before = home.pids()
+    os.kill(before["supervisor"], signal.SIGKILL)
+    (home.directory / "fleet.json").unlink()
+    home.run("up", "--detach")
+    assert gone(before)
+    assert "as declared" in home.run("doctor").stdout
+
+
+def test_two_fleets_live_side_by_side(home: Home, tmp_path: Path) -> None:
+    other = Home(tmp_path / 'it\'s a "second" flåte')
+    # A file in the current directory that shadows the standard library must not matter.
+    (tmp_path / "asyncio.py").write_text("raise RuntimeError('shadowed')")
+    home.run("up", "--detach")
+    try:
+        other.run("up", "--detach", cwd=tmp_path)
+        assert not set(home.pids().values()) & set(other.pids().values())
+        assert home.comes_online()["id"] != other.comes_online()["id"]
+    finally:
+        other.run("down")
+    home.status()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_fleet_in_the_foreground_ends_with_its_terminal(home: Home, how: signal.Signals) -> None:
+    front = home.start("up")
+    try:
+        eventually(lambda: home.directory.exists() and (home.directory / "fleet.json").exists())
+        eventually(lambda: json.loads((home.directory / "fleet.json").read_text())["phase"] == "ready")
+        pids = home.pids()
+        assert pids["supervisor"] == front.pid
+        front.send_signal(how)
+        said, _ = front.communicate(timeout=60)
+    finally:
+        front.kill()
+        front.communicate()
+    assert front.returncode == 0
+    assert "Ready after" in said
+    assert "Stopped; the next muster up finds everything as it was." in said
+    assert gone(pids)
+
+
+def test_a_start_interrupted_leaves_nothing_running(home: Home) -> None:
+    front = home.start("up")
+    eventually((home.directory / "fleet.json").exists)
+    eventually(lambda: [one["pid"] for one in home.look().values() if one["pid"]])
+    front.send_signal(signal.SIGINT)
+    front.communicate(timeout=60)
+    assert front.returncode == 0
+    assert not [one for one in home.look().values() if one["pid"]]
+
+
+def test_a_service_that_cannot_start_is_named_with_its_last_words(home: Home) -> None:
+    (home.directory / "registry" / "registry.db").mkdir(parents=True)
+    told = home.run("up", "--detach", code=1)
+    assert "cannot start fleet-registry: exited with" in told.stderr
+    assert "fleet-registry.log" in told.stderr
+    assert not [one for one in home.look().values() if one["pid"]]
+    assert "The last start failed: cannot start fleet-registry" in home.run("status", code=3).stdout
+    (home.directory / "registry" / "registry.db").rmdir()
+    home.run("up", "--detach")
+
+
+def test_a_port_that_was_taken_meanwhile_is_replaced(home: Home) -> None:
+    home.run("up", "--detach")
+    before = {one["name"]: one["endpoint"] for one in home.status()["processes"]}
+    home.run("down")
+    with contextlib.closing(socket.socket()) as thief:
+        thief.bind(("127.0.0.1", int(before["nats"].rpartition(":")[2])))
+        thief.listen()
+        home.run("up", "--detach")
+        after = {one["name"]: one["endpoint"] for one in home.status()["processes"]}
+    assert after["nats"] != before["nats"]
+    assert after["redis"] == before["redis"]
+    home.comes_online()
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_by_name(home: Home, tmp_path: Path) -> None:
+    for place in ("/proc/muster", str(tmp_path / ("x" * 300))):
+        told = home.run("up", "--detach", "--dir", place, code=1)
+        assert told.stderr.startswith(f"cannot start in {place}: ")
+        assert "--dir" in told.stderr
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_running(home: Home) -> None:
+    """A limit on the size of files stands in for the disk; it needs no root."""
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -f 0; exec {MUSTER} up --detach"],
+        env=home.environment, capture_output=True, text=True, timeout=90, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert not [one for one in home.look().values() if one["pid"]]
+
+
+def test_logs_are_shown_readable_and_followed(home: Home) -> None:
+    home.run("up", "--detach")
+    home.comes_online()
+    shown = home.run("logs", "--service", "host-agent", "-n", "100").stdout
+    assert "agent runs" in shown
+    assert not shown.startswith("{")
+    assert all(name in home.run("logs").stdout for name in NAMES)
+    assert "known: nats" in home.run("logs", "--service", "nobody", code=3).stderr
+    following = home.start("logs", "--service", "fleet-registry", "--follow", "-n", "0", "--raw")
+    assert following.stdout
+    os.kill(home.pids()["fleet-registry"], signal.SIGKILL)
+    assert following.stdout.readline().startswith("{")
+    following.send_signal(signal.SIGINT)
+    following.communicate(timeout=30)
