@@ -6,6 +6,7 @@ import os
 import sqlite3
 import sys
 from argparse import Namespace
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +34,9 @@ from muster_runtime.secrets import redact
 VERSION = version("host-agent")
 NAME = "host-agent"
 
+Relog = Callable[[HostAgentSettings], None]
+"""Applies the log level of other settings."""
+
 log = logger(__name__)
 
 
@@ -42,8 +46,8 @@ def main() -> None:
     try:
         config, settings = read_settings(options)
         if options.command == "run":
-            logs(settings)
-            launch(lambda shutdown: serve(settings, config, shutdown))
+            relog = logs(settings)
+            launch(lambda shutdown: serve(settings, config, relog, shutdown))
         print(COMMANDS[options.command](settings))  # noqa: T201  (the command's output)
     except ConfigurationError as error:
         sys.stderr.write(f"{error}\n")
@@ -64,16 +68,25 @@ def read_settings(options: Namespace) -> tuple[Path, HostAgentSettings]:
     return path, HostAgentSettings.load(path if named or path.exists() else None)
 
 
-def logs(settings: HostAgentSettings) -> None:
-    """Send the logs where the settings say."""
+def logs(settings: HostAgentSettings) -> Relog:
+    """Send the logs where the settings say; the result follows later changes of the level.
+
+    Raises:
+        ConfigurationError: the log file cannot be written.
+    """
     stream: TextIO | None = None
-    if settings.log_dir:
+    if settings.log_to_file:
         try:
             stream = cast("TextIO", LogFile(settings.log_dir / "host-agent.log"))
         except OSError as error:
             problem = f"cannot use log_dir {settings.log_dir}: {error.strerror}; give a directory to write to"
             raise ConfigurationError([problem]) from None
-    configure_logs(NAME, level=settings.log_level, json=settings.log_json, stream=stream)
+
+    def relog(now: HostAgentSettings) -> None:
+        configure_logs(NAME, level=now.log_level, json=settings.log_json, stream=stream)
+
+    relog(settings)
+    return relog
 
 
 def identify(settings: HostAgentSettings) -> AgentIdentity:
@@ -88,7 +101,7 @@ def identify(settings: HostAgentSettings) -> AgentIdentity:
         raise ConfigurationError([str(error)]) from None
 
 
-async def serve(settings: HostAgentSettings, config: Path, shutdown: Shutdown) -> None:
+async def serve(settings: HostAgentSettings, config: Path, relog: Relog, shutdown: Shutdown) -> None:
     """Be this machine's agent until the shutdown, then say goodbye."""
     identity = identify(settings)
     async with AsyncExitStack() as stack:
@@ -102,7 +115,7 @@ async def serve(settings: HostAgentSettings, config: Path, shutdown: Shutdown) -
             grants=Grants(settings.state_dir), epoch=new_epoch(),
         )  # fmt: skip
         tasks = await stack.enter_async_context(Tasks())
-        await live(settings, config, agent, bus, tasks)
+        await live(settings, config, relog, agent, bus, tasks)
         await serve_health(settings, bus, tasks, stack)
         metrics.show_agent(agent, bus, spool, asyncio.get_running_loop())
         log.info("agent runs", agent_id=agent.agent_id, epoch=agent.epoch, version=VERSION)
@@ -111,7 +124,9 @@ async def serve(settings: HostAgentSettings, config: Path, shutdown: Shutdown) -
         await agent.goodbye(LeaveReason.SHUTDOWN)
 
 
-async def live(settings: HostAgentSettings, config: Path, agent: Agent, bus: Bus, tasks: Tasks) -> None:
+async def live(  # noqa: PLR0917  (everything is told about everything here, once)
+    settings: HostAgentSettings, config: Path, relog: Relog, agent: Agent, bus: Bus, tasks: Tasks
+) -> None:
     """Start everything the agent does by itself, and tell each part about the others."""
     kernel, clock = this_kernel(network_disks=settings.network_disks), SystemClock()
     speaker = Speaker(agent.agent_id, agent.epoch, agent.version)
@@ -123,7 +138,7 @@ async def live(settings: HostAgentSettings, config: Path, agent: Agent, bus: Bus
         """Applies what can be applied while the agent runs, and says what changed."""
         del old
         if "log_level" in keys:
-            logs(new)
+            relog(new)
         if "labels" in keys:
             agent.relabel(new.labels)
         kernel.network_disks = new.network_disks

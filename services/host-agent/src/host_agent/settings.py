@@ -75,8 +75,11 @@ class HostAgentSettings(Settings):
     log_json: bool | None = Field(
         default=None, description="JSON lines, or lines for people; by default whichever suits the output."
     )
-    log_dir: Path | None = Field(
-        default=None, description="Where to write host-agent.log, turned over at 10 MiB; else standard error."
+    log_to_file: bool = Field(
+        default=False, description="Whether to log to a file, turned over at 10 MiB, not to standard error."
+    )
+    log_dir: Path = Field(
+        default_factory=lambda: Places.here().log, description="Where that file, host-agent.log, is."
     )
     health_port: int | None = Field(
         default=None,

@@ -7,12 +7,12 @@ from pathlib import Path
 from host_agent.settings import HostAgentSettings
 from muster_runtime import Reloader
 
-_VALUE = re.compile(r": .* cannot be taken, ")
+_VALUE = re.compile(r"(key '[^']*'|the environment: \w+(?:\[[^]]*\])*): .* cannot be taken, ")
 
 
 def without_values(problems: str) -> str:
     """The problems of a settings' file without the values in them: one of them may be a secret."""
-    return _VALUE.sub(": its value cannot be taken, ", problems)
+    return _VALUE.sub(r"\1: its value cannot be taken, ", problems)
 
 
 class Watch(Reloader[HostAgentSettings]):
