@@ -20,7 +20,7 @@ MAX_AGE_SECONDS = 30 * DAY
 MAX_STREAM_BYTES = 1 << 30
 DUPLICATE_WINDOW_SECONDS = 600.0
 """A letter repeated within this has one copy in the stream; the courier's retries stay well below."""
-ACK_WAIT_SECONDS = 30.0
+ACK_WAIT_SECONDS = 10.0
 """A message neither acked nor worked on for this long is delivered again."""
 MAX_ACK_PENDING = 1000
 

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,10 +25,12 @@ STANDING = {
 class Ground:
     """A running broker and the keys of everybody on it; agents are named by their ids."""
 
-    def __init__(self, *agents: str, sync_always: bool = False, extra: str = "") -> None:
+    def __init__(
+        self, *agents: str, others: Iterable[Identity] = (), sync_always: bool = False, extra: str = ""
+    ) -> None:
         self._server = NatsServer(port=free_port())
         self._keys = {name: Keypair.generate() for name in (*STANDING, *agents)}
-        self._agents = agents
+        self._others = list(others)
         self._sync_always = sync_always
         self._extra = extra
         self._buses = contextlib.AsyncExitStack()
@@ -42,19 +45,25 @@ class Ground:
         """A place for this ground's files, removed at its end."""
         return self._server.directory
 
+    @property
+    def identities(self) -> list[Identity]:
+        """Everybody the broker knows: the standing ones, the agents, and the others."""
+        own = [
+            Identity(STANDING.get(name, Role.HOST_AGENT), name, key.public)
+            for name, key in self._keys.items()
+        ]
+        return [*own, *self._others]
+
     async def __aenter__(self) -> Self:
         self._server.config = render(
-            [
-                Identity(STANDING.get(name, Role.HOST_AGENT), name, key.public)
-                for name, key in self._keys.items()
-            ],
+            self.identities,
             port=self._server.port,
             store_dir=self.directory / "jetstream",
             sync_always=self._sync_always,
             extra=self._extra,
         )
         for name, key in self._keys.items():
-            key.save(self._seed(name))
+            key.save(self.seed_file(name))
         self._server.start()
         provisioner = await Bus.connect(self.settings("provisioner"), first_try_seconds=10)
         await reconcile(provisioner.client.jetstream())
@@ -71,7 +80,7 @@ class Ground:
             {
                 "servers": [server or self._server.url],
                 "identity": identity,
-                "seed_file": self._seed(identity),
+                "seed_file": self.seed_file(identity),
                 **changes,
             }
         )
@@ -82,5 +91,6 @@ class Ground:
         self._buses.push_async_callback(bus.close)
         return bus
 
-    def _seed(self, identity: str) -> Path:
+    def seed_file(self, identity: str) -> Path:
+        """The key of ``identity``."""
         return self.directory / "keys" / f"{identity}.seed"

@@ -3,11 +3,15 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 T = TypeVar("T")
 
 
+@overload
+async def until(condition: Callable[[], Awaitable[T]], seconds: float = ..., every: float = ...) -> T: ...
+@overload
+async def until(condition: Callable[[], T], seconds: float = ..., every: float = ...) -> T: ...
 async def until(condition: Callable[[], T | Awaitable[T]], seconds: float = 10.0, every: float = 0.01) -> T:
     """Poll ``condition`` until it is truthy and return what it gave.
 
