@@ -116,6 +116,10 @@ class World:
         facts = [fact for fact in self.heard if isinstance(fact, kind)]
         return [fact for fact in facts if of is None or getattr(fact, "agent_id", None) == of]
 
+    def last_said(self, agent_id: str) -> str:
+        """The state an agent was last said to be in."""
+        return next((state for state, _ in reversed(self.story(agent_id))), "")
+
     def story(self, agent_id: str) -> list[tuple[str, str]]:
         """What was said of an agent, oldest first."""
         return [(fact.now.value, fact.reason.value) for fact in self.said(PresenceChanged, agent_id)]

@@ -65,7 +65,7 @@ async def test_a_silent_agent_is_late_then_lost_at_its_deadline_and_not_before(t
         assert registry.connections
         assert registry.connections.is_connected("web-1")
         agent.resume()
-        await until(lambda: here.story("web-1")[-1][0] == "online")
+        await until(lambda: here.last_said("web-1") == "online")
         assert [state for state, _ in here.story("web-1")] == ["online", "late", "lost", "online"]
 
 
@@ -221,7 +221,7 @@ async def test_a_site_that_is_cut_off_is_one_event_and_its_return_another(tmp_pa
         await until(lambda: len(here.said(PresenceChanged)) == 15)
         await asyncio.gather(*(agent.kill() for agent in cut[:8]))
         await alone[0].kill()
-        await until(lambda: here.said(PartitionSuspected) and here.story("fra-0")[-1][0] == "lost")
+        await until(lambda: here.said(PartitionSuspected) and here.last_said("fra-0") == "lost")
         await until(lambda: _all_in(here, names[:8], "lost"))
         [suspected] = here.said(PartitionSuspected)
         assert suspected.site == "ams"
@@ -311,7 +311,7 @@ async def test_the_first_heartbeats_after_retiring_change_nothing_until_it_is_ex
         await asyncio.sleep(3 * INTERVAL)
         assert await here.state("web-1") == "retired"
         await here.ask(ExpectAgent(occurred_at=now(), agent_id="web-1"))
-        await until(lambda: here.story("web-1")[-1][0] == "online")
+        await until(lambda: here.last_said("web-1") == "online")
 
 
 async def test_a_key_that_is_not_an_agents_is_nobodys_presence(tmp_path: Path) -> None:

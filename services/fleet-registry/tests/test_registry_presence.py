@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise, product
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -248,3 +249,8 @@ def test_whatever_happens_a_leave_is_never_called_a_death(signs: list[Sign]) -> 
         agent = decision.agent if decision.agent.version else None
         if before.presence is Presence.LEFT and agent:
             assert agent.presence is not Presence.LOST
+
+
+def test_the_readme_shows_the_table_as_it_is() -> None:
+    readme = Path(__file__).parents[1] / "README.md"
+    assert diagram() in readme.read_text()

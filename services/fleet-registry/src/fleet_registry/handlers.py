@@ -1,10 +1,12 @@
 """What the registry does when a message arrives: one handler per subject."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import NoReturn
+from functools import wraps
+from typing import NoReturn, TypeVar
 
 from fleet_registry.adapters.sql_queries import SqlQueries
-from fleet_registry.adapters.sql_store import SqlStore
+from fleet_registry.adapters.sql_store import UNAVAILABLE, SqlStore
 from fleet_registry.domain.agent import Agent, Sign
 from fleet_registry.domain.presence import Signal
 from fleet_registry.fleet_view import FleetView
@@ -42,6 +44,9 @@ from muster_runtime import Clock
 
 LONGEST_LABELS = 64
 
+M = TypeVar("M")
+R = TypeVar("R")
+
 
 def from_agents(hearing: Hearing, grants: Grants, store: SqlStore, bus: Bus, clock: Clock) -> Routes:
     """What agents say."""
@@ -70,19 +75,19 @@ def from_agents(hearing: Hearing, grants: Grants, store: SqlStore, bus: Bus, clo
             await follow_up(heard)
 
     @routes.answers(Hello, at_once=256)
+    @patient
     async def on_hello(hello: Hello) -> Welcome:
         """An agent that introduces itself is online, and is told the interval to live by."""
         return await hearing.hello(hello)
 
     @routes.hears(Left, at_once=64)
+    @patient
     async def on_left(left: Left) -> None:
         """A goodbye ends its session; whoever said it has left and is not lost."""
-        try:
-            await hearing.left(left)
-        except OSError as error:
-            raise Retry(str(error)) from error
+        await hearing.left(left)
 
     @routes.hears(Described, at_once=16)
+    @patient
     async def on_described(described: Described) -> None:
         """The newest description of an agent is kept."""
         await store.describe(described)
@@ -95,16 +100,19 @@ def from_people(view: FleetView, queries: SqlQueries, roll: Roll, clock: Clock, 
     routes = Routes(REGISTRY)
 
     @routes.answers(FindAgents)
+    @patient
     async def on_find_agents(ask: FindAgents) -> AgentPage:
         """The agents that match the selector and are in one of the states, by id, a page at a time."""
         return await view.page(selector_of(ask.selector), ask.states, ask.after, ask.limit)
 
     @routes.answers(GetAgent)
+    @patient
     async def on_get_agent(ask: GetAgent) -> AgentDetail:
         """All that is known of one agent."""
         return await detail(view, ask.agent_id)
 
     @routes.answers(GetHistory)
+    @patient
     async def on_get_history(ask: GetHistory) -> HistoryPage:
         """How an agent came and went, newest first."""
         await known(queries, ask.agent_id)
@@ -112,6 +120,7 @@ def from_people(view: FleetView, queries: SqlQueries, roll: Roll, clock: Clock, 
         return HistoryPage(events=events, next=following, degraded=view.degraded)
 
     @routes.answers(GetConnections)
+    @patient
     async def on_get_connections(ask: GetConnections) -> ConnectionPage:
         """An agent's sessions, newest first."""
         await known(queries, ask.agent_id)
@@ -119,11 +128,13 @@ def from_people(view: FleetView, queries: SqlQueries, roll: Roll, clock: Clock, 
         return ConnectionPage(connections=page[0], next=page[1], degraded=view.degraded)
 
     @routes.answers(GetSummary)
+    @patient
     async def on_get_summary(_: GetSummary) -> Summary:
         """The fleet in numbers."""
         return await view.summary(bus.counters.of("dead_letters"))
 
     @routes.answers(SetLabels)
+    @patient
     async def on_set_labels(ask: SetLabels) -> AgentDetail:
         """Assigned labels win over the agent's own; null takes one back."""
         if await roll.update(ask.agent_id, lambda agent: relabelled(agent, ask.labels)) is None:
@@ -131,6 +142,7 @@ def from_people(view: FleetView, queries: SqlQueries, roll: Roll, clock: Clock, 
         return await detail(view, ask.agent_id)
 
     @routes.answers(ExpectAgent)
+    @patient
     async def on_expect_agent(ask: ExpectAgent) -> AgentDetail:
         """An expected agent is on the roll before it was ever seen; a retired one is taken back."""
         at = clock.now()
@@ -139,6 +151,7 @@ def from_people(view: FleetView, queries: SqlQueries, roll: Roll, clock: Clock, 
         return await detail(view, ask.agent_id)
 
     @routes.answers(RetireAgent)
+    @patient
     async def on_retire_agent(ask: RetireAgent) -> AgentDetail:
         """A retired agent is out of the fleet, whatever it says; its history stays."""
         await known(queries, ask.agent_id)
@@ -153,11 +166,13 @@ def about_groups(view: FleetView, store: SqlStore) -> Routes:
     routes = Routes(REGISTRY)
 
     @routes.answers(ListGroups)
+    @patient
     async def on_list_groups(_: ListGroups) -> GroupList:
         """Every group, and how many agents match each."""
         return await view.groups()
 
     @routes.answers(DefineGroup)
+    @patient
     async def on_define_group(ask: DefineGroup) -> GroupList:
         """A group is a named selector; defining it again gives it another one."""
         selector = selector_of(ask.selector)
@@ -168,12 +183,26 @@ def about_groups(view: FleetView, store: SqlStore) -> Routes:
         return await view.groups()
 
     @routes.answers(DeleteGroup)
+    @patient
     async def on_delete_group(ask: DeleteGroup) -> GroupList:
         """The group goes, its agents stay; deleting what is not there changes nothing."""
         await store.delete_group(ask.name)
         return await view.groups()
 
     return routes
+
+
+def patient(handler: Callable[[M], Awaitable[R]]) -> Callable[[M], Awaitable[R]]:
+    """While the database cannot be used, a durable message waits and an ask is told to try again."""
+
+    @wraps(handler)
+    async def handle(message: M) -> R:
+        try:
+            return await handler(message)
+        except UNAVAILABLE as error:
+            raise Retry(f"cannot use the database just now: {type(error).__name__}") from error
+
+    return handle
 
 
 def selector_of(text: str) -> Selector:

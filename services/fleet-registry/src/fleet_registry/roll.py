@@ -63,6 +63,10 @@ class Roll:
         """The name the fleet knows the sayer by."""
         return self.aliases.get((agent_id, boot_of(epoch)), agent_id) if self.aliases else agent_id
 
+    def names_of(self, agent_id: str) -> list[str]:
+        """Every name that machines speaking under ``agent_id`` are known by."""
+        return [agent_id, *(name for (spoken, _), name in self.aliases.items() if spoken == agent_id)]
+
     async def take(self, signs: Sequence[Sign]) -> Decided:
         """Decide, record and say what follows from the signs.
 

@@ -72,26 +72,27 @@ class Rounds:
         due = self.holds.due(self.clock.monotonic())
         if not due or not self.bus.connected:
             return
-        live = {one: epoch for one in due if (epoch := self.index.mirror.live_epoch(one))}
-        # Whoever is not live has left already, or is for another registry to judge.
-        for agent_id in due.keys() - live.keys():
-            self.holds.judged(agent_id)
-        if not live:
-            return
+        live = {
+            name: (agent_id, epoch)
+            for agent_id in due
+            for name in self.roll.names_of(agent_id)
+            if (epoch := self.index.mirror.live_epoch(name))
+        }
         try:
-            said = await self.goodbyes.last(list(live))
+            said = await self.goodbyes.last([*{agent_id for agent_id, _ in live.values()}])
         except ConnectionError as error:
             log.warning("cannot settle broken connections yet", why=str(error))
             return
         signs = []
-        for agent_id, epoch in live.items():
+        for name, (agent_id, epoch) in live.items():
             goodbye = said.get(agent_id)
             if goodbye and goodbye.epoch == epoch:
                 signs.append(self.hearing.farewell(agent_id, goodbye))
             else:
-                signs.append(self._broken(agent_id, epoch, due[agent_id]))
+                signs.append(self._broken(name, epoch, due[agent_id]))
         await self.roll.take(signs)
-        for agent_id in live:
+        # Whoever is not live has left already, or is for another registry to judge.
+        for agent_id in due:
             self.holds.judged(agent_id)
 
     async def tend(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from sqlalchemy import RowMapping, Select, and_, bindparam, delete, func, or_, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fleet_registry.adapters.tables import (
@@ -34,13 +34,21 @@ from muster_contracts.agent.v1 import AgentKind
 from muster_contracts.fleet.v1 import Presence, Reason
 from muster_contracts.host.v1 import Described
 from muster_contracts.ids import start_of
-from muster_sql import Database, Outbox, insert_rows, upsert
+from muster_sql import Database, DatabaseError, Outbox, insert_rows, upsert
 
 T = TypeVar("T")
 
 ATTEMPTS = 5
 CHUNK = 1000
 ASSUMED_INTERVAL_SECONDS = 5.0
+
+
+class OutOfDate(Exception):
+    """A row has another version than the one it was read with."""
+
+
+UNAVAILABLE = (DatabaseError, OperationalError, InterfaceError, OutOfDate, OSError, TimeoutError)
+"""What it looks like when the database cannot be used just now; trying again later is right."""
 
 CORRECTABLE = (Reason.DISCONNECTED, Reason.SILENCE, Reason.PARTITION, Reason.REPLACED)
 """Ends of a session that a goodbye, when it comes, knows better."""
@@ -209,10 +217,6 @@ class SqlStore:
                 delete(SESSIONS).where(SESSIONS.c.id.in_(ended), SESSIONS.c.disconnected_at < moment)
             )
             return max(0, one.rowcount) + max(0, two.rowcount)
-
-
-class OutOfDate(Exception):
-    """A row has another version than the one it was read with."""
 
 
 class SqlPage:

@@ -45,6 +45,9 @@ class Rollcall:
         agent = self.agents.get(routed.agent_id) or newcomer(routed)
         if agent is None:
             return
+        if routed.at < agent.since:
+            # A clock that was set back, or an agent's own that is behind: history only goes forward.
+            routed = replace(routed, at=agent.since)
         agent = self._bury_the_run_before(agent, routed)
         decision = decide(agent, routed, self.rules)
         self._keep(routed, decision)

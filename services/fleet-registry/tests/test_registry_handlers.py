@@ -1,0 +1,245 @@
+"""What operators ask, over a real bus: rows, pages, labels, groups, and problems that say what to do."""
+
+import json
+import subprocess
+import sys
+import urllib.request
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet_registry.adapters.identities import Identities
+from fleet_registry.domain.grants import GrantPolicy
+from fleet_registry.domain.holds import HOLD_SECONDS, RECONNECTED_SECONDS, Holds
+from fleet_registry.granting import TELL_AGAIN_SECONDS, Grants
+from fleet_registry.settings import RegistrySettings
+from muster_bus import AskFailed
+from muster_contracts.fleet.v1 import (
+    DefineGroup,
+    DeleteGroup,
+    ExpectAgent,
+    FindAgents,
+    GetHistory,
+    GetSummary,
+    ListGroups,
+    RetireAgent,
+    SetLabels,
+)
+from muster_contracts.host.v1 import Described
+from muster_runtime import ConfigurationError, HealthServer
+from muster_testing.wait import until
+
+sys.path.insert(0, str(Path(__file__).parent))
+from registry_world import World, now, world
+
+
+async def test_an_operator_finds_labels_and_groups_agents(tmp_path: Path) -> None:
+    names = ["db-1", "web-1", "web-2"]
+    async with world(tmp_path, *names) as here, here.registry():
+        for name in names:
+            await here.agent(name, labels={"site": "ams", "role": name[:-2]})
+        page = await here.ask(FindAgents(occurred_at=now(), selector="id=web-*,site=ams", limit=1))
+        assert ([one.id for one in page.agents], page.total, page.next) == (["web-1"], 2, "web-1")
+        rest = await here.ask(FindAgents(occurred_at=now(), selector="id=web-*", after="web-1", limit=1))
+        assert ([one.id for one in rest.agents], rest.next) == (["web-2"], None)
+        assert rest.agents[0].last_seen
+        assert rest.agents[0].agent_version == "1.2.3"
+        assert rest.agents[0].address
+
+        groups = await here.ask(DefineGroup(occurred_at=now(), name="canaries", selector="canary"))
+        assert [(group.name, group.members) for group in groups.groups] == [("canaries", 0)]
+        labels = {"canary": "", "site": "fra"}
+        labelled = await here.ask(SetLabels(occurred_at=now(), agent_id="web-1", labels=labels))
+        assert labelled.agent.labels == {"site": "fra", "role": "web", "canary": ""}
+        assert labelled.declared_labels["site"] == "ams"
+        assert labelled.agent.groups == ["canaries"]
+        page = await here.ask(FindAgents(occurred_at=now(), selector="group=canaries"))
+        assert [one.id for one in page.agents] == ["web-1"]
+        taken_back = await here.ask(SetLabels(occurred_at=now(), agent_id="web-1", labels={"site": None}))
+        assert taken_back.agent.labels["site"] == "ams"
+
+        await here.ask(DeleteGroup(occurred_at=now(), name="canaries"))
+        assert (await here.ask(ListGroups(occurred_at=now()))).groups == []
+
+
+async def test_the_summary_counts_everybody_as_soon_as_it_is_recorded(tmp_path: Path) -> None:
+    async with world(tmp_path, "web-1") as here, here.registry():
+        agent = await here.agent("web-1")
+        await here.ask(ExpectAgent(occurred_at=now(), agent_id="web-9"))
+        summary = await here.ask(GetSummary(occurred_at=now()))
+        assert (summary.by_state["online"], summary.by_state["expected"], summary.total) == (1, 1, 2)
+        assert summary.by_kind == {"host": 2}
+        await here.ask(RetireAgent(occurred_at=now(), agent_id="web-9"))
+        await agent.leave()
+        await until(lambda: here.last_said("web-1") == "left")
+        summary = await here.ask(GetSummary(occurred_at=now()))
+        assert (summary.by_state["left"], summary.by_state["retired"], summary.total) == (1, 1, 1)
+        assert summary.interval_seconds == 0.3
+        assert summary.degraded is None
+
+
+async def test_what_an_agent_describes_itself_as_is_kept(tmp_path: Path) -> None:
+    async with world(tmp_path, "web-1") as here, here.registry():
+        agent = await here.agent("web-1")
+        described = Described(
+            occurred_at=now(), agent_id="web-1", epoch=agent.epoch, agent_version="1.2.3", hostname="web-1",
+            os="Debian", kernel="Linux", architecture="x86_64", python="3.11", cpu_count=2, memory_bytes=1,
+            booted_at=now(),
+        )  # fmt: skip
+        assert agent._bus
+        await agent._bus.say(described)
+        await until(lambda: _is_described(here))
+
+
+async def _is_described(here: World) -> bool:
+    return ((await here.detail("web-1")).description or {}).get("os") == "Debian"
+
+
+PROBLEMS: list[tuple[Any, str, str]] = [
+    (FindAgents(occurred_at=now(), selector="site=,=x"), "invalid", "cannot read .* at position 6"),
+    (GetHistory(occurred_at=now(), agent_id="nobody"), "not-found", "cannot find nobody"),
+    (GetHistory(occurred_at=now(), agent_id="web-1", before="x"), "invalid", "cannot go on before 'x'"),
+    (RetireAgent(occurred_at=now(), agent_id="nobody"), "not-found", "cannot find nobody"),
+    (SetLabels(occurred_at=now(), agent_id="nobody", labels={"a": "b"}), "not-found", "cannot find nobody"),
+    (DefineGroup(occurred_at=now(), name="all", selector="group=x"), "invalid", "cannot define all: "),
+]
+
+
+async def test_a_question_that_cannot_be_answered_says_why(tmp_path: Path) -> None:
+    async with world(tmp_path, "web-1") as here, here.registry():
+        await here.agent("web-1")
+        for question, code, text in PROBLEMS:
+            with pytest.raises(AskFailed, match=f"^{text}") as problem:
+                await here.ask(question)
+            assert problem.value.code == code
+
+
+FIGURES = [
+    "heartbeats_total",
+    "sweep_seconds_bucket",
+    "connection_seconds_bucket",
+    "stale_agents",
+    "degraded",
+    "outbox_letters",
+    "last_seen_age_seconds",
+    "granted_interval_seconds",
+]
+
+
+async def test_metrics_tell_of_the_fleet_without_a_series_per_agent(tmp_path: Path) -> None:
+    names = [f"web-{n}" for n in range(5)]
+    async with world(tmp_path, *names) as here, here.registry(), HealthServer() as health:
+        agents = await here.agents(names)
+        await agents[0].kill()
+        await until(lambda: here.last_said("web-0") == "lost")
+        shown = await _scrape(health)
+        assert 'muster_fleet_agents{state="online"} 4.0' in shown
+        assert 'muster_fleet_presence_changes_total{now="lost",reason="disconnected"}' in shown
+        for name in FIGURES:
+            assert f"muster_fleet_{name}" in shown
+        assert "web-1" not in shown
+
+
+async def test_series_per_agent_are_shown_where_they_are_switched_on(tmp_path: Path) -> None:
+    alone = {"per_agent_metrics": True}
+    async with world(tmp_path, "web-1") as here, here.registry(**alone), HealthServer() as health:
+        await here.agent("web-1")
+        assert 'muster_fleet_agent_last_seen_timestamp_seconds{agent_id="web-1"}' in await _scrape(health)
+
+
+async def _scrape(health: HealthServer) -> str:
+    import asyncio
+
+    def get() -> str:
+        with urllib.request.urlopen(f"{health.url}/metrics", timeout=5) as reply:
+            return str(reply.read().decode())
+
+    return await asyncio.to_thread(get)
+
+
+# Small parts -------------------------------------------------------------------------------------------
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def test_a_broken_connection_is_judged_after_its_hold_and_until_then_only_held() -> None:
+    holds = Holds()
+    holds.dropped("web-1", NOON, now=10.0)
+    assert holds.due(10.0 + HOLD_SECONDS - 0.01) == {}
+    assert holds.due(10.0 + HOLD_SECONDS) == {"web-1": NOON}
+    assert holds.due(99.0) == {"web-1": NOON}  # until it is judged
+    holds.judged("web-1")
+    assert not holds
+
+
+def test_what_was_on_its_way_when_the_connection_ended_is_no_sign_of_another() -> None:
+    holds = Holds()
+    holds.dropped("web-1", NOON, now=10.0)
+    holds.spoke(["web-1"])
+    assert holds.due(99.0) == {"web-1": NOON}
+
+
+def test_a_run_that_speaks_through_a_new_connection_is_not_held_any_more() -> None:
+    holds = Holds()
+    holds.dropped("web-1", NOON, now=10.0)
+    holds.connected("web-1", now=10.1)
+    assert holds.due(10.0 + HOLD_SECONDS) == {}
+    assert holds.dropped_at("web-1") == NOON
+    holds.spoke(["web-1"])
+    assert holds.dropped_at("web-1") is None
+
+
+def test_a_new_connection_that_says_nothing_is_left_to_its_silence() -> None:
+    holds = Holds()
+    holds.dropped("web-1", NOON, now=10.0)
+    holds.connected("web-1", now=10.1)
+    assert holds.due(10.1 + RECONNECTED_SECONDS) == {}
+    assert not holds
+
+
+def test_an_agent_is_told_of_its_interval_again_but_not_with_every_beat() -> None:
+    grants = Grants(GrantPolicy())
+    assert grants.to_tell([("web-1", 5.0), ("web-2", 9.0)], 0.0) == ["web-2"]
+    assert grants.to_tell([("web-2", 9.0)], TELL_AGAIN_SECONDS - 1) == []
+    assert grants.to_tell([("web-2", 9.0)], TELL_AGAIN_SECONDS) == ["web-2"]
+
+
+def test_a_key_is_an_agents_only_if_the_file_says_so_and_the_file_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "identities.json"
+    identities = Identities(path)
+    assert identities.agent_of("UA") is None
+    roles = {"UA": {"role": "host-agent", "name": "web-1"}, "UB": {"role": "operator", "name": "x"}}
+    path.write_text(json.dumps(roles))
+    identities._looked_at = 0.0
+    assert identities.agent_of("UA") == "web-1"
+    assert identities.agent_of("UB") is None
+    path.write_text("no json")
+    identities._looked_at = 0.0
+    assert identities.agent_of("UC") is None
+    assert identities.agent_of("UA") == "web-1"
+
+
+def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "registry.yaml"
+    path.write_text("presence:\n  interval_seconds: -1\n")
+    with pytest.raises(ConfigurationError, match=r"presence\.interval_seconds"):
+        RegistrySettings.load(path, {})
+
+
+def test_settings_come_from_the_environment() -> None:
+    environment = {
+        "FLEET_REGISTRY_NATS_URL": "nats://a:1,nats://b:2",
+        "FLEET_REGISTRY_PRESENCE__HOLD_SECONDS": "2",
+    }
+    settings = RegistrySettings.load(None, environment)
+    assert settings.bus().servers == ["nats://a:1", "nats://b:2"]
+    assert settings.presence.hold_seconds == 2
+    assert settings.system_bus() is None
+
+
+def test_the_command_explains_its_settings() -> None:
+    command = [sys.executable, "-m", "fleet_registry.main", "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    assert "FLEET_REGISTRY_DATABASE_URL" in shown
