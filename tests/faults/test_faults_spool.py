@@ -1,4 +1,4 @@
-"""The broker dies again and again: facts with a spool and one id each arrive once; the twins without do not."""
+"""The broker dies again and again: facts with a spool and one id arrive once; the twins without do not."""
 
 import asyncio
 import contextlib
@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 from muster_bus import Bus, MusterError
@@ -29,7 +30,7 @@ async def say_all(agent_id: str, say: Say) -> None:
         await asyncio.sleep(0.005)
 
 
-async def kill_the_broker(ground: Ground, until_done: asyncio.Future[list[None]]) -> int:
+async def kill_the_broker(ground: Ground, until_done: "asyncio.Future[Any]") -> int:
     """``kill -9`` and start again, a few times a second, until all is said."""
     kills = 0
     while not until_done.done():

@@ -52,9 +52,9 @@ class Hermit:
 
     def drop(self, port: str) -> None:
         """From now on no packet to or from this TCP port arrives; nobody is told."""
-        self.run("nft", "add table inet cut; add chain inet cut all { type filter hook input priority 0; }")
+        self.run("nft", "add table inet cut; add chain inet cut packets { type filter hook input priority 0; }")
         for side in ("sport", "dport"):
-            self.run("nft", f"add rule inet cut all tcp {side} {port} drop")
+            self.run("nft", f"add rule inet cut packets tcp {side} {port} drop")
 
     def heal(self) -> None:
         """Let packets through again."""

@@ -1,4 +1,4 @@
-"""A whole control plane of real processes: broker, Redis and fleet-registry, each of which a test may kill."""
+"""A control plane of real processes: broker, Redis and fleet-registry, each of which a test may kill."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -62,7 +62,7 @@ class ControlPlane(Ground):
     async def _answers(self) -> bool:
         try:
             await self.operator.ask(GetSummary(occurred_at=datetime.now(UTC)), timeout=1.0)
-        except Exception as error:  # noqa: BLE001  (whatever it is, it does not answer)
+        except Exception as error:
             if not self.registry.running:
                 raise RuntimeError(
                     f"cannot use a registry that ended: {self.registry.log[-2000:]}"
