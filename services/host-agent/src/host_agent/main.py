@@ -5,14 +5,13 @@ import json
 import os
 import sqlite3
 import sys
-from argparse import Namespace
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import TextIO, cast
 
-from host_agent import arguments, handlers, metrics
+from host_agent import arguments, handlers
 from host_agent.adapters import this_kernel
 from host_agent.adapters.lock import only_one_in
 from host_agent.adapters.logfile import LogFile
@@ -54,13 +53,14 @@ def main() -> None:
         sys.exit(2)
 
 
-def read_settings(options: Namespace) -> tuple[Path, HostAgentSettings]:
+def read_settings(options: arguments.Options) -> tuple[Path, HostAgentSettings]:
     """The file the settings are in, whether it exists or not, and the settings.
 
     Raises:
         ConfigurationError: they cannot be used.
     """
-    named = options.config or os.environ.pop(CONFIG_VARIABLE, None)
+    variable = os.environ.pop(CONFIG_VARIABLE, None)  # no setting, so it must not look like a misspelt one
+    named = options.config or variable
     if options.state_dir:
         # Through the environment, so that it stands above the file at every reload as well.
         os.environ[f"{HostAgentSettings.ENV_PREFIX}STATE_DIR"] = str(options.state_dir)
@@ -115,9 +115,13 @@ async def serve(settings: HostAgentSettings, config: Path, relog: Relog, shutdow
             grants=Grants(settings.state_dir), epoch=new_epoch(),
         )  # fmt: skip
         tasks = await stack.enter_async_context(Tasks())
-        await live(settings, config, relog, agent, bus, tasks)
-        await serve_health(settings, bus, tasks, stack)
-        metrics.show_agent(agent, bus, spool, asyncio.get_running_loop())
+        sampling = await live(settings, config, relog, agent, bus, tasks)
+        if settings.health_port is not None or settings.health_port_file is not None:
+            from host_agent import metrics  # noqa: PLC0415  (an agent nobody scrapes does without)
+
+            metrics.show_agent(agent, bus, spool, asyncio.get_running_loop())
+            metrics.show_machine(sampling)
+            await serve_health(settings, bus, tasks, stack)
         log.info("agent runs", agent_id=agent.agent_id, epoch=agent.epoch, version=VERSION)
         await shutdown.wait()
         # First of all, so that a goodbye does not wait for anything else that ends.
@@ -126,7 +130,7 @@ async def serve(settings: HostAgentSettings, config: Path, relog: Relog, shutdow
 
 async def live(  # noqa: PLR0917  (everything is told about everything here, once)
     settings: HostAgentSettings, config: Path, relog: Relog, agent: Agent, bus: Bus, tasks: Tasks
-) -> None:
+) -> Sampling:
     """Start everything the agent does by itself, and tell each part about the others."""
     kernel, clock = this_kernel(network_disks=settings.network_disks), SystemClock()
     speaker = Speaker(agent.agent_id, agent.epoch, agent.version)
@@ -159,13 +163,11 @@ async def live(  # noqa: PLR0917  (everything is told about everything here, onc
     tasks.spawn("settings", watch.run)
     beat(settings, "sample_seconds")
     beat(settings, "describe_seconds")
-    metrics.show_machine(sampling)
+    return sampling
 
 
 async def serve_health(settings: HostAgentSettings, bus: Bus, tasks: Tasks, stack: AsyncExitStack) -> None:
-    """Open the health port, if one is wanted."""
-    if settings.health_port is None and settings.health_port_file is None:
-        return
+    """Open the health port."""
     health = HealthServer(settings.health_port or 0, settings.health_host, settings.health_port_file)
     health.check("bus", lambda: None if bus.connected else "the broker cannot be reached")
     health.check("tasks", tasks.complaints)
