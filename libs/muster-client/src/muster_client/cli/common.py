@@ -17,7 +17,7 @@ Directory = Annotated[
     typer.Option(
         "--dir",
         envvar="MUSTER_DIR",
-        file_okay=False,
+        readable=False,  # what cannot be used is told in the words of whoever tries
         help="Where the fleet lives; by default $XDG_DATA_HOME/muster or ~/.local/share/muster.",
     ),
 ]

@@ -21,7 +21,9 @@ async def examine(layout: Layout) -> DoctorOutput:
     results = [await _run(name, _local(check, layout)) for name, check in checkup_machine.CHECKS.items()]
     record = read(layout)
     if not record.supervised and not record.survivors:
-        before = f"; the last start failed: {record.problem}" if record.problem else ""
+        # The first line names the part; the others quote its log.
+        failed = record.problem.partition("; the end of")[0].partition("\n")[0]
+        before = f"; the last start failed: {failed}" if failed else ""
         results.append(_result("fleet", warn(f"nothing runs here{before}", "start it with muster up")))
     else:
         patient = checkup_fleet.Patient.of(layout, record)

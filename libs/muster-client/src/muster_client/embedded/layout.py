@@ -1,10 +1,14 @@
 """Where everything of one embedded fleet lies: the only file that knows the names inside its directory."""
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from muster_client.embedded.errors import CannotStart
+
+LEAST_FREE_BYTES = 32 << 20
+"""With less, the broker would soon refuse what it cannot keep."""
 
 
 def default_directory() -> Path:
@@ -138,8 +142,14 @@ class Layout:
             probe = self.run / "writable"
             probe.write_bytes(b"Muster was here.\n")
             probe.unlink()
+            free = shutil.disk_usage(self.root).free
         except OSError as error:
             why = error.strerror or str(error)
             raise CannotStart(
                 f"cannot start in {self.root}: {why}; give a directory that you may write to with --dir"
             ) from error
+        if free < LEAST_FREE_BYTES:
+            raise CannotStart(
+                f"cannot start in {self.root}: only {free >> 20} MiB are left on its disk; "
+                f"free at least {LEAST_FREE_BYTES >> 20} MiB, or give another directory with --dir"
+            )

@@ -1,6 +1,7 @@
 """Processes that outlived their supervisor: found by pid and birth, and by the locks they hold."""
 
 from muster_client.embedded import plan
+from muster_client.embedded.errors import FleetError
 from muster_client.embedded.layout import Layout
 from muster_client.embedded.locks import holders
 from muster_client.embedded.processes import Process
@@ -24,5 +25,12 @@ def orphans(layout: Layout, record: Record) -> list[tuple[str, Process]]:
 
 
 def stop_orphans(layout: Layout, record: Record) -> list[str]:
-    """Stop them, in order, and wait; the names of those stopped."""
-    return [name for name, process in orphans(layout, record) if process.stop(STOP_SECONDS)]
+    """Stop them, in order, and wait; the names of those stopped.
+
+    Raises:
+        FleetError: one belongs to another user.
+    """
+    try:
+        return [name for name, process in orphans(layout, record) if process.stop(STOP_SECONDS)]
+    except PermissionError as error:
+        raise FleetError(f"cannot stop what runs in {layout.root}: it belongs to another user") from error

@@ -30,6 +30,8 @@ async def provision(servers: list[str], seed_file: Path, *, replicas: int = 1) -
             return await reconcile(bus.client.jetstream(), replicas=replicas)
         finally:
             await bus.close()
+    except MusterError as error:
+        raise CannotStart(str(error)) from error
     except Exception as error:
         # nats-py raises many kinds; whichever it is, the streams are not as they should be.
         raise CannotStart(

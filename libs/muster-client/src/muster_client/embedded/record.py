@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from muster_client.embedded.errors import FleetError
 from muster_client.embedded.layout import Layout
 from muster_client.embedded.processes import Process
 
@@ -73,10 +74,20 @@ class Record:
 
 
 def read(layout: Layout) -> Record:
-    """What the last supervisor wrote; an empty record if there is none or it cannot be understood."""
+    """What the last supervisor wrote; an empty record if there is none or it cannot be understood.
+
+    Raises:
+        FleetError: it is somebody else's.
+    """
+    try:
+        text = layout.state.read_text(errors="replace")
+    except PermissionError as error:
+        raise FleetError(f"cannot read {layout.state}: it belongs to another user") from error
+    except OSError:
+        return Record()
     # A record cut short by a power failure says nothing of processes: those are gone as well.
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        return _parse(json.loads(layout.state.read_text()))
+    with suppress(ValueError, KeyError, TypeError, AttributeError):
+        return _parse(json.loads(text))
     return Record()
 
 

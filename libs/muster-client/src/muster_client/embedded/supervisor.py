@@ -63,7 +63,12 @@ class Supervisor:
         self._record = Record(
             Phase.STARTING, supervisor=Process.me(), ports=before.ports, entries=before.entries
         )
-        self._tell(entries=False)
+        try:
+            write(self._layout, self._record)
+        except OSError as error:
+            raise CannotStart(
+                f"cannot write {self._layout.state}: {error.strerror}; is the disk full?"
+            ) from error
         for name in stop_orphans(self._layout, before):
             self._journal.warning("stopped what the supervisor before us had left running", process=name)
         for name in plan.NAMES:
@@ -198,15 +203,16 @@ class Supervisor:
         self._record = Record(phase, self._record.supervisor, problem, self._record.ports)
         self._tell()
 
-    def _tell(self, *, entries: bool = True) -> None:
+    def _tell(self) -> None:
         """Write down how things are, and tell whoever watches."""
         now = self._record
-        known = tuple(child.entry for child in self._children) if entries else now.entries
+        known = tuple(child.entry for child in self._children)
         self._record = Record(now.phase, now.supervisor, now.problem, now.ports, known)
         try:
             write(self._layout, self._record)
         except OSError as error:
-            self._journal.error("cannot write fleet.json", why=error.strerror)
+            # What runs is worth more than its record; locks still tell what runs.
+            self._journal.error(f"cannot write {self._layout.state}", why=error.strerror)
         self._watch(self._record)
 
 

@@ -4,12 +4,13 @@ Without rich on purpose: ``muster up`` in the foreground is the supervisor, and 
 """
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from typing import IO
 
-from muster_client.embedded.layout import Layout
+from muster_client.embedded.layout import Layout, default_directory
 from muster_client.embedded.logfiles import Follower, Line
 from muster_client.embedded.processes import Process, memory_of
 from muster_client.embedded.record import Entry, Record, State
@@ -57,6 +58,8 @@ class View:
         self.say(
             f"\nReady after {time.monotonic() - self._began:.1f} s; everything is in {layout.root}. Next:"
         )
+        if layout.root != default_directory():
+            self.say(f"  export MUSTER_DIR={shlex.quote(str(layout.root))}")
         for command, meaning in NEXT:
             self.say(f"  {command:<15} {meaning}")
 
