@@ -25,6 +25,7 @@ class Benchmark:
 BENCHMARKS = {
     "B1": Benchmark("tests.bench.b01_ingest", 120),
     "B2": Benchmark("tests.bench.b02_sweep", 120),
+    "B3": Benchmark("tests.bench.b03_history", 240),
     "B7": Benchmark("tests.bench.b07_footprint", 120),
     "B14": Benchmark("tests.bench.b14_connections", 360),
     "B18": Benchmark("tests.bench.b18_cold_start", 120),
@@ -112,7 +113,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _number(value: float) -> str:
-    if abs(value) >= 1000:
+    if abs(value) >= 1000 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from redis.asyncio import Redis
+from tests.bench import b02_transitions
 from tests.bench.measure import PAIRS, Row
 
 from fleet_registry.adapters.redis_index import RedisIndex
@@ -46,7 +47,11 @@ CASES = (
 
 def run() -> list[Row]:
     """Every case against one Redis."""
-    return asyncio.run(_run())
+    return asyncio.run(_everything())
+
+
+async def _everything() -> list[Row]:
+    return [*await _run(), *await b02_transitions.rows()]
 
 
 async def _run() -> list[Row]:

@@ -122,8 +122,9 @@ async def limit(ground: Ground) -> AsyncIterator[Contestant]:
 
 @dataclass
 class Naive:
-    """A FastStream handler with the Pydantic contract; presence is a dict, the cheapest store there is."""
+    """A FastStream handler with the Pydantic contract that brings Redis up to date for each heartbeat."""
 
+    redis: "Redis | None" = None
     seen: int = 0
     presence: dict[str, float] = field(default_factory=dict)
 
@@ -131,11 +132,34 @@ class Naive:
         """Begin to count anew."""
         self.seen = 0
 
+    async def take(self, beat: Heartbeat) -> None:
+        """One heartbeat; without Redis into a dict, the cheapest store there is."""
+        deadline = time.time() + DEADLINE_SECONDS
+        if self.redis:
+            await self.redis.zadd("naive", {beat.agent_id: deadline})
+        else:
+            self.presence[beat.agent_id] = deadline
+        self.seen += 1
+
 
 @asynccontextmanager
 async def naive(ground: Ground) -> AsyncIterator[Contestant]:
-    """FastStream as its tutorial shows it, subscribed."""
-    contestant = Naive()
+    """FastStream as its tutorial shows it, presence in Redis."""
+    redis = Redis.from_url(ground.redis.url)
+    async with _faststream(ground, Naive(redis)) as contestant:
+        yield contestant
+    await redis.aclose()
+
+
+@asynccontextmanager
+async def in_memory(ground: Ground) -> AsyncIterator[Contestant]:
+    """The same, presence in a dict."""
+    async with _faststream(ground, Naive()) as contestant:
+        yield contestant
+
+
+@asynccontextmanager
+async def _faststream(ground: Ground, contestant: Naive) -> AsyncIterator[Contestant]:
     settings = ground.settings(Role.FLEET_REGISTRY)
     assert settings.seed_file
     key = NatsNKey.from_file(settings.seed_file)
@@ -143,8 +167,7 @@ async def naive(ground: Ground) -> AsyncIterator[Contestant]:
 
     @broker.subscriber(Heartbeat.SUBJECT.pattern)
     async def on_heartbeat(beat: Heartbeat) -> None:
-        contestant.presence[beat.agent_id] = time.time() + DEADLINE_SECONDS
-        contestant.seen += 1
+        await contestant.take(beat)
 
     await broker.start()
     try:
