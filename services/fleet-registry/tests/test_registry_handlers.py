@@ -29,6 +29,7 @@ from muster_contracts.fleet.v1 import (
 )
 from muster_contracts.host.v1 import Described
 from muster_runtime import ConfigurationError, HealthServer
+from muster_runtime.metrics import Gauge
 from muster_testing.wait import until
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -143,10 +144,11 @@ async def test_metrics_tell_of_the_fleet_without_a_series_per_agent(tmp_path: Pa
 
 
 async def test_series_per_agent_are_shown_where_they_are_switched_on(tmp_path: Path) -> None:
-    alone = {"per_agent_metrics": True}
+    name, alone = "muster_fleet_agent_last_seen_timestamp_seconds", {"per_agent_metrics": True}
     async with world(tmp_path, "web-1") as here, here.registry(**alone), HealthServer() as health:
         await here.agent("web-1")
-        assert 'muster_fleet_agent_last_seen_timestamp_seconds{agent_id="web-1"}' in await _scrape(health)
+        assert f'{name}{{agent_id="web-1"}}' in await _scrape(health)
+    del Gauge.all[name]  # gauges belong to the process, and this one goes on
 
 
 async def _scrape(health: HealthServer) -> str:

@@ -14,6 +14,7 @@ from muster_contracts.fleet.v1 import (
     AgentFlapping,
     AgentStable,
     ExpectAgent,
+    GetHistory,
     IdentityConflict,
     PartitionEnded,
     PartitionSuspected,
@@ -41,6 +42,8 @@ async def test_a_killed_agent_is_lost_because_its_connection_ended_and_returns_w
         newest, oldest = await here.connections("web-1")
         assert (oldest.reason, newest.reason) == ("disconnected", None)
         assert oldest.address.startswith("127.0.0.1:")
+        page = await here.ask(GetHistory(occurred_at=now(), agent_id="web-1"))
+        assert page.events[-1].address == oldest.address
 
 
 async def test_an_agent_that_says_goodbye_has_left_and_is_never_lost(tmp_path: Path) -> None:

@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from fleet_registry.adapters.sql_queries import Counts, SqlQueries
-from fleet_registry.adapters.sql_store import Recorded
 from fleet_registry.domain.agent import Agent
+from fleet_registry.domain.counts import Counts
 from fleet_registry.domain.grants import deadline
 from fleet_registry.granting import Grants
-from fleet_registry.ports import Index
+from fleet_registry.ports import Index, Letters, Queries, Recorded
 from fleet_registry.roll import Roll
 from muster_contracts.fleet.v1 import (
     AgentDetail,
@@ -23,7 +22,6 @@ from muster_contracts.fleet.v1 import (
 )
 from muster_contracts.selector import Facts, Selector
 from muster_runtime import Clock
-from muster_sql import Outbox
 
 STALE_SECONDS = 5.0
 """Numbers of this age give way to counted ones, even if this registry wrote during the count."""
@@ -33,11 +31,11 @@ STALE_SECONDS = 5.0
 class FleetView:
     """Reads; see ``fleet.v1``."""
 
-    queries: SqlQueries
+    queries: Queries
     index: Index
     roll: Roll
     grants: Grants
-    outbox: Outbox
+    outbox: Letters
     clock: Clock
     counts: Counts = field(default_factory=Counts)
     outbox_size: int = 0

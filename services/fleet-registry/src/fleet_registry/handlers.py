@@ -5,14 +5,13 @@ from dataclasses import replace
 from functools import wraps
 from typing import NoReturn, TypeVar
 
-from fleet_registry.adapters.sql_queries import SqlQueries
-from fleet_registry.adapters.sql_store import UNAVAILABLE, SqlStore
+from fleet_registry.counting import COALESCED, HEARTBEATS
 from fleet_registry.domain.agent import Agent, Sign
 from fleet_registry.domain.presence import Signal
 from fleet_registry.fleet_view import FleetView
 from fleet_registry.granting import Grants
 from fleet_registry.hearing import Heard, Hearing
-from fleet_registry.metrics import COALESCED, HEARTBEATS
+from fleet_registry.ports import Queries, Store, Unavailable
 from fleet_registry.roll import Roll
 from muster_bus import AskError, Bus, Retry
 from muster_bus.service import Routes
@@ -48,7 +47,7 @@ M = TypeVar("M")
 R = TypeVar("R")
 
 
-def from_agents(hearing: Hearing, grants: Grants, store: SqlStore, bus: Bus, clock: Clock) -> Routes:
+def from_agents(hearing: Hearing, grants: Grants, store: Store, bus: Bus, clock: Clock) -> Routes:
     """What agents say."""
     routes = Routes(REGISTRY)
 
@@ -95,7 +94,7 @@ def from_agents(hearing: Hearing, grants: Grants, store: SqlStore, bus: Bus, clo
     return routes
 
 
-def from_people(view: FleetView, queries: SqlQueries, roll: Roll, clock: Clock, bus: Bus) -> Routes:
+def from_people(view: FleetView, queries: Queries, roll: Roll, clock: Clock, bus: Bus) -> Routes:
     """What operators ask."""
     routes = Routes(REGISTRY)
 
@@ -161,7 +160,7 @@ def from_people(view: FleetView, queries: SqlQueries, roll: Roll, clock: Clock, 
     return routes
 
 
-def about_groups(view: FleetView, store: SqlStore) -> Routes:
+def about_groups(view: FleetView, store: Store) -> Routes:
     """What operators ask of groups."""
     routes = Routes(REGISTRY)
 
@@ -199,8 +198,8 @@ def patient(handler: Callable[[M], Awaitable[R]]) -> Callable[[M], Awaitable[R]]
     async def handle(message: M) -> R:
         try:
             return await handler(message)
-        except UNAVAILABLE as error:
-            raise Retry(f"cannot use the database just now: {type(error).__name__}") from error
+        except Unavailable as error:
+            raise Retry(str(error)) from error
 
     return handle
 
@@ -238,7 +237,7 @@ async def detail(view: FleetView, agent_id: str) -> AgentDetail:
     return found or unknown(agent_id)
 
 
-async def known(queries: SqlQueries, agent_id: str) -> None:
+async def known(queries: Queries, agent_id: str) -> None:
     """Nothing, or a problem if the agent is unknown."""
     if not await queries.exists(agent_id):
         unknown(agent_id)

@@ -3,12 +3,11 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from fleet_registry.adapters.presence_index import PresenceIndex
 from fleet_registry.domain.agent import Sign
 from fleet_registry.domain.holds import Holds
 from fleet_registry.domain.presence import Signal
 from fleet_registry.granting import Grants
-from fleet_registry.ports import Addresses, Beat, Goodbye, Goodbyes, News
+from fleet_registry.ports import Addresses, Beat, Goodbye, Goodbyes, Index, News
 from fleet_registry.roll import Decided, Roll
 from muster_contracts.agent.v1 import Heartbeat, Hello, LeaveReason, Left, Welcome
 from muster_contracts.fleet.v1 import Reason
@@ -38,7 +37,7 @@ class Hearing:
     """Takes what agents say to the roll."""
 
     roll: Roll
-    index: PresenceIndex
+    index: Index
     grants: Grants
     holds: Holds
     goodbyes: Goodbyes
@@ -124,7 +123,7 @@ class Hearing:
 
     def _replaced(self, signs: Iterable[Sign]) -> dict[str, str]:
         """The agents of which another run speaks than the one known to live, with the latter's epoch."""
-        known = {sign.agent_id: self.index.mirror.live_epoch(sign.agent_id) for sign in signs}
+        known = {sign.agent_id: self.index.live_epoch(sign.agent_id) for sign in signs}
         return {
             sign.agent_id: epoch for sign in signs if (epoch := known[sign.agent_id]) and epoch != sign.epoch
         }

@@ -7,20 +7,21 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 
-from fleet_registry import metrics
+from fleet_registry import counting, metrics
 from fleet_registry.adapters.advisories import Connections
 from fleet_registry.adapters.goodbyes import StreamGoodbyes
 from fleet_registry.adapters.identities import Identities
 from fleet_registry.adapters.presence_index import PresenceIndex
 from fleet_registry.adapters.redis_index import RedisIndex
 from fleet_registry.adapters.sql_queries import SqlQueries
-from fleet_registry.adapters.sql_store import Recorded, SqlStore
+from fleet_registry.adapters.sql_store import SqlStore
 from fleet_registry.adapters.tables import OUTBOX
 from fleet_registry.domain.holds import Holds
 from fleet_registry.fleet_view import FleetView
 from fleet_registry.granting import Grants
 from fleet_registry.handlers import about_groups, from_agents, from_people
 from fleet_registry.hearing import Hearing
+from fleet_registry.ports import Recorded
 from fleet_registry.roll import Policies, Roll
 from fleet_registry.rounds import Rounds, learn_aliases
 from fleet_registry.settings import RegistrySettings
@@ -71,7 +72,7 @@ class Registry:
 
     def _told(self, recorded: Recorded) -> None:
         """Something was committed."""
-        metrics.told(recorded)
+        counting.told(recorded)
         self.view.note(recorded)
 
     @asynccontextmanager
@@ -91,7 +92,7 @@ class Registry:
             tasks = await stack.enter_async_context(Tasks())
             await self._watch(tasks)
             self.rounds.start(tasks, self.settings.presence.sweep_seconds)
-            metrics.expose(self)
+            self._expose_figures()
             yield
 
     async def _load(self, stack: AsyncExitStack) -> None:
@@ -106,7 +107,7 @@ class Registry:
         stack.push_async_callback(self._remember)
 
     async def _remember(self) -> None:
-        await self.store.remember_seen(self.index.mirror.take_touched())
+        await self.store.remember_seen(self.index.take_touched())
 
     async def _listen_to_the_broker(self, stack: AsyncExitStack) -> None:
         settings = self.settings.system_bus()
@@ -151,6 +152,14 @@ class Registry:
         bus.on_disconnect(self.holds.clear)
         bus.on_reconnect(back)
         self.index.hear_from_now()
+
+    def _expose_figures(self) -> None:
+        metrics.expose(
+            metrics.Figures(
+                view=self.view, index=self.index, roll=self.roll, grants=self.grants,
+                bus=self.service.bus, clock=self.clock, per_agent=self.settings.per_agent_metrics,
+            )
+        )  # fmt: skip
 
     async def _watch(self, tasks: Tasks) -> None:
         """Tell the holds of connections, and the store of addresses."""

@@ -4,16 +4,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from fleet_registry.adapters.presence_index import PresenceIndex
-from fleet_registry.adapters.sql_store import SqlStore
+from fleet_registry.counting import SWEEP_SECONDS
 from fleet_registry.domain.agent import Sign
 from fleet_registry.domain.holds import Holds
 from fleet_registry.domain.presence import Signal
 from fleet_registry.fleet_view import FleetView
 from fleet_registry.granting import Grants
 from fleet_registry.hearing import Hearing
-from fleet_registry.metrics import SWEEP_SECONDS
-from fleet_registry.ports import Goodbyes, Overdue
+from fleet_registry.ports import Goodbyes, Index, Overdue, Store
 from fleet_registry.roll import Roll
 from muster_bus import Bus
 from muster_contracts.fleet.v1 import Reason
@@ -34,8 +32,8 @@ class Rounds:
     """Everything that is done again and again."""
 
     roll: Roll
-    index: PresenceIndex
-    store: SqlStore
+    index: Index
+    store: Store
     view: FleetView
     grants: Grants
     holds: Holds
@@ -76,7 +74,7 @@ class Rounds:
             name: (agent_id, epoch)
             for agent_id in due
             for name in self.roll.names_of(agent_id)
-            if (epoch := self.index.mirror.live_epoch(name))
+            if (epoch := self.index.live_epoch(name))
         }
         try:
             said = await self.goodbyes.last([*{agent_id for agent_id, _ in live.values()}])
@@ -112,7 +110,7 @@ class Rounds:
 
     async def remember(self) -> None:
         """Write when agents last spoke."""
-        await self.store.remember_seen(self.index.mirror.take_touched())
+        await self.store.remember_seen(self.index.take_touched())
 
     async def forget(self) -> None:
         """Delete what is older than history is kept."""

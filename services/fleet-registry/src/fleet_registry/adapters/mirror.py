@@ -75,17 +75,10 @@ class Mirror:
         found = ((one, self._known.get(one)) for one in agent_ids)
         return {one: known.last_seen for one, known in found if known is not None and known.last_seen}
 
-    def all_seen(self) -> dict[str, datetime]:
-        """When every agent last spoke."""
-        return self.last_seen(list(self._known))
-
-    def ages(self, now: datetime) -> list[float]:
-        """Seconds since each live agent spoke."""
-        return [
-            (now - one.last_seen).total_seconds()
-            for one in list(self._known.values())
-            if one.last_seen and one.presence in LIVE
-        ]
+    def seen_live(self) -> dict[str, datetime]:
+        """When each live agent last spoke; may be asked from another thread."""
+        known = list(self._known.items())
+        return {id_: one.last_seen for id_, one in known if one.last_seen and one.presence in LIVE}
 
     def take_touched(self) -> list[Entry]:
         """The agents that have spoken since this was last asked."""

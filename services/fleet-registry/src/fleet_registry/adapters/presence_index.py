@@ -28,8 +28,7 @@ class PresenceIndex:
 
     def __init__(self, redis: RedisIndex, recorded: Recorded, clock: Clock) -> None:
         self.mirror = Mirror()
-        self.rebuilt = 0
-        """How often Redis had to be filled again."""
+        self._rebuilt = 0
         self._redis, self._recorded, self._clock = redis, recorded, clock
         self._degraded: Degraded | None = Degraded(
             since=clock.now(), text="the presence index is not loaded yet"
@@ -42,6 +41,11 @@ class PresenceIndex:
     def degraded(self) -> Degraded | None:
         """What cannot be known just now."""
         return self._degraded
+
+    @property
+    def rebuilt(self) -> int:
+        """How often Redis had to be filled again."""
+        return self._rebuilt
 
     def hear_from_now(self) -> None:
         """Nothing could be heard until now: silence counts from here, for everyone."""
@@ -124,7 +128,7 @@ class PresenceIndex:
         except (IndexGone, IndexFlushed) as error:
             self._degrade(error)
             return
-        self.rebuilt += 1
+        self._rebuilt += 1
         self.hear_from_now()
         log.info("the presence index is complete", degraded_since=self._degraded.since.isoformat())
         self._degraded = None
@@ -140,6 +144,18 @@ class PresenceIndex:
         except (IndexGone, IndexFlushed) as error:
             self._degrade(error)
             return 0
+
+    def live_epoch(self, agent_id: str) -> str | None:
+        """The run an agent is taken to be in, if it is taken to run at all, as far as is known here."""
+        return self.mirror.live_epoch(agent_id)
+
+    def take_touched(self) -> list[Entry]:
+        """The agents heard here since this was last asked."""
+        return self.mirror.take_touched()
+
+    def seen_here(self) -> dict[str, datetime]:
+        """When each live agent last spoke, as far as is known here."""
+        return self.mirror.seen_live()
 
     async def close(self) -> None:
         """Let go of Redis."""

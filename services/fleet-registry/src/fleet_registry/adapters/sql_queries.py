@@ -5,7 +5,6 @@ many agents there are; a group in a selector stands for the selector it names.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -22,7 +21,9 @@ from fleet_registry.adapters.tables import (
     PARTITIONS,
     SESSIONS,
 )
+from fleet_registry.adapters.translating import translated
 from fleet_registry.domain.agent import Agent
+from fleet_registry.domain.counts import Counts
 from muster_contracts.agent.v1 import AgentKind
 from muster_contracts.fleet.v1 import AgentEvent, Connection, Presence, Reason
 from muster_contracts.selector import (
@@ -38,30 +39,7 @@ from muster_contracts.selector import (
 from muster_sql import Database
 
 
-@dataclass(slots=True)
-class Counts:
-    """The fleet in numbers. Who is retired is no part of the fleet; it is counted only as retired."""
-
-    by_state: dict[Presence, int] = field(default_factory=lambda: dict.fromkeys(Presence, 0))
-    by_kind: dict[AgentKind, int] = field(default_factory=dict)
-    flapping: int = 0
-    partitions: list[str] = field(default_factory=list)
-
-    def add(self, state: Presence, kind: AgentKind, number: int) -> None:
-        """Count ``number`` more agents of one state and kind."""
-        self.by_state[state] += number
-        if state is not Presence.RETIRED:
-            self.by_kind[kind] = self.by_kind.get(kind, 0) + number
-
-    def move(self, was: Agent | None, now: Agent) -> None:
-        """Count one agent as what it is now instead of what it was."""
-        if was is not None:
-            self.add(was.presence, was.kind, -1)
-            self.flapping -= was.flapping
-        self.add(now.presence, now.kind, 1)
-        self.flapping += now.flapping
-
-
+@translated
 class SqlQueries:
     """The questions people and programs ask."""
 

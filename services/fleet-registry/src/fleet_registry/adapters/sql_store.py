@@ -6,13 +6,12 @@ updated only if it still has the version it was read with, so that two registrie
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import uuid4
 
 from sqlalchemy import RowMapping, Select, and_, bindparam, delete, func, or_, select, update
-from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fleet_registry.adapters.tables import (
@@ -25,16 +24,17 @@ from fleet_registry.adapters.tables import (
     REALM,
     SESSIONS,
 )
+from fleet_registry.adapters.translating import translated
 from fleet_registry.domain.agent import Agent, Change, Closed, Corrected, Opened, SessionEdit
 from fleet_registry.domain.partition import Census, Partition
 from fleet_registry.domain.presence import LIVE
-from fleet_registry.ports import Entry, Page, Ruling
+from fleet_registry.ports import Ended, Entry, Page, Recorded, Ruling
 from muster_bus import letter_of
 from muster_contracts.agent.v1 import AgentKind
 from muster_contracts.fleet.v1 import Presence, Reason
 from muster_contracts.host.v1 import Described
 from muster_contracts.ids import start_of
-from muster_sql import Database, DatabaseError, Outbox, insert_rows, upsert
+from muster_sql import Database, Outbox, insert_rows, upsert
 
 T = TypeVar("T")
 
@@ -47,38 +47,11 @@ class OutOfDate(Exception):
     """A row has another version than the one it was read with."""
 
 
-UNAVAILABLE = (DatabaseError, OperationalError, InterfaceError, OutOfDate, OSError, TimeoutError)
-"""What it looks like when the database cannot be used just now; trying again later is right."""
-
 CORRECTABLE = (Reason.DISCONNECTED, Reason.SILENCE, Reason.PARTITION, Reason.REPLACED)
 """Ends of a session that a goodbye, when it comes, knows better."""
 
 
-@dataclass(slots=True)
-class Ended:
-    """A session that ended, for the metrics."""
-
-    reason: str
-    seconds: float
-
-
-@dataclass(slots=True)
-class Recorded:
-    """What has been committed, for the metrics."""
-
-    changes: list[Change] = field(default_factory=list)
-    ended: list[Ended] = field(default_factory=list)
-    written: list[tuple[Agent | None, Agent]] = field(default_factory=list)
-    """Each agent whose row was written, as it was and as it is."""
-    sites_cut: set[str] = field(default_factory=set)
-    sites_back: set[str] = field(default_factory=set)
-
-    def clear(self) -> None:
-        """Forget what was not committed after all."""
-        for each in (self.changes, self.ended, self.written, self.sites_cut, self.sites_back):
-            each.clear()
-
-
+@translated
 class SqlStore:
     """See ``ports.Store``; also the small writes that need no decision."""
 
@@ -165,19 +138,26 @@ class SqlStore:
                 await connection.execute(statement, rows[start : start + CHUNK])
 
     async def remember_addresses(self, addresses: dict[str, str]) -> None:
-        """Write where agents connect from, into their rows and open sessions."""
-        rows = [{"b_id": agent_id, "b_address": address} for agent_id, address in addresses.items()]
+        """Write where agents connect from, into their rows, open sessions and last lines of history.
+
+        The broker first tells the host alone, so that is what a hello may have been recorded with.
+        """
+        rows = [
+            {"b_id": agent_id, "b_address": address, "b_host": address.rpartition(":")[0]}
+            for agent_id, address in addresses.items()
+        ]
         if not rows:
             return
-        agents = update(AGENTS).where(AGENTS.c.id == bindparam("b_id")).values(address=bindparam("b_address"))
-        sessions = (
-            update(SESSIONS)
-            .where(and_(SESSIONS.c.agent_id == bindparam("b_id"), SESSIONS.c.disconnected_at.is_(None)))
-            .values(address=bindparam("b_address"))
-        )
+        newest = select(func.max(HISTORY.c.id)).where(HISTORY.c.agent_id == bindparam("b_id"))
+        same_host = HISTORY.c.address == bindparam("b_host")
+        is_open = and_(SESSIONS.c.agent_id == bindparam("b_id"), SESSIONS.c.disconnected_at.is_(None))
         async with self._database.begin() as connection:
-            await connection.execute(agents, rows)
-            await connection.execute(sessions, rows)
+            for statement in (
+                update(AGENTS).where(AGENTS.c.id == bindparam("b_id")),
+                update(SESSIONS).where(is_open),
+                update(HISTORY).where(HISTORY.c.id == newest.scalar_subquery(), same_host),
+            ):
+                await connection.execute(statement.values(address=bindparam("b_address")), rows)
 
     async def describe(self, described: Described) -> None:
         """Keep the newest description of an agent."""
