@@ -1,6 +1,5 @@
 """The directory of a fleet: where it is, that it is private, and what is said when it cannot be had."""
 
-import os
 import stat
 from pathlib import Path
 
@@ -59,7 +58,7 @@ def test_a_directory_that_cannot_be_written_to_is_refused() -> None:
         Layout.at(Path("/proc/muster")).create()
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
+@pytest.mark.needs("ordinary-user")  # root may write anywhere
 def test_a_read_only_directory_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(CannotStart, match="Permission denied"):
