@@ -9,7 +9,7 @@ import typer
 
 from muster_client.embedded.errors import FleetError
 
-FAILED, NOT_RUNNING = 1, 3
+FAILED, NOT_RUNNING, INTERRUPTED = 1, 3, 130
 """Exit codes beside 0; 2 is a wrong command line."""
 
 Directory = Annotated[
@@ -32,4 +32,4 @@ def told() -> Iterator[None]:
         typer.echo(str(error), err=True)
         raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None

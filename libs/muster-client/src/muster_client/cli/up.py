@@ -27,14 +27,13 @@ def up(
     """
     from muster_client.embedded import launch  # noqa: PLC0415  (not needed by any other command)
     from muster_client.embedded.layout import Layout  # noqa: PLC0415
-    from muster_client.embedded.record import read  # noqa: PLC0415
     from muster_client.embedded.view import View  # noqa: PLC0415
 
     with told():
         layout = Layout.at(directory)
         layout.create()
         view = View()
-        if read(layout).supervised:
+        if launch.is_running(layout):
             view.say(f"Already running in {layout.root}; starting what has stopped, if anything.")
             view.ready(layout, launch.wake(layout, view.show))
         elif detach:

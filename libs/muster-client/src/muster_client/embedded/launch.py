@@ -15,8 +15,8 @@ from muster_client.embedded.logfiles import open_log, rotate, tail
 from muster_client.embedded.orphans import orphans, stop_orphans
 from muster_client.embedded.record import Phase, Record, State, read
 
-READY_SECONDS = 150.0
-"""More than any part may take; each has a limit of its own."""
+WAKE_SECONDS = 60.0
+"""What has not started by then does not start by waiting."""
 STOP_SECONDS = 90.0
 ANOTHER_RUNS = 75
 """Exit code of a supervisor that found another one at work."""
@@ -61,19 +61,27 @@ def in_background(layout: Layout, show: Show) -> Record:
     return _until_ready(layout, process, show)
 
 
+def is_running(layout: Layout) -> bool:
+    """Whether a supervisor looks after the directory; one that is about to end is waited for."""
+    record = read(layout)
+    if record.supervisor and record.phase in (Phase.STOPPING, Phase.STOPPED, Phase.FAILED):
+        record.supervisor.wait(STOP_SECONDS)
+    return read(layout).supervised
+
+
 def wake(layout: Layout, show: Show) -> Record:
     """Have the running supervisor start what has stopped, and return when everything runs.
 
     Raises:
         CannotStart: something still does not run after a while.
     """
-    deadline = time.monotonic() + READY_SECONDS
+    deadline = time.monotonic() + WAKE_SECONDS
     woken = False
     while time.monotonic() < deadline:
         record = read(layout)
         show(record)
         if not record.supervised:
-            raise CannotStart(f"cannot start: the supervisor went away meanwhile; {_why(layout, record)}")
+            raise CannotStart(_why(layout, record))
         if record.phase is Phase.READY and all(entry.state is State.RUNNING for entry in record.entries):
             return record
         # Only once it is ready: before that everything is being started anyway.
@@ -143,6 +151,8 @@ def _is_locked(layout: Layout) -> bool:
 def _why(layout: Layout, record: Record) -> str:
     if record.phase is Phase.FAILED and record.problem:
         return record.problem
+    if record.phase in (Phase.STOPPING, Phase.STOPPED):
+        return "cannot start: it was told to stop meanwhile"
     quoted = "".join(f"\n  {line}" for line in tail(layout.log("supervisor"), 8))
     return f"cannot start the supervisor; the end of {layout.log('supervisor')}:{quoted}"
 

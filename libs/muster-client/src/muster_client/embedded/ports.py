@@ -1,9 +1,18 @@
-"""Free loopback ports that stay the same from one start to the next, for as long as they are free."""
+"""Free loopback ports that stay the same from one start to the next, for as long as they are free.
 
+They lie below the ports the kernel gives to outgoing connections. Within those, a client that tries again
+and again to reach a server that is down may be given the server's own port, connect to itself, and keep
+the server from ever listening there again.
+"""
+
+import random
 import socket
 from collections.abc import Iterable, Mapping
 
 LOOPBACK = "127.0.0.1"
+SERVER_PORTS = range(15_000, 32_000)
+"""Below the first outgoing port of Linux (32768) and of others (49152)."""
+TRIES = 100
 
 
 def choose(names: Iterable[str], before: Mapping[str, int]) -> dict[str, int]:
@@ -14,7 +23,7 @@ def choose(names: Iterable[str], before: Mapping[str, int]) -> dict[str, int]:
     held: list[socket.socket] = []
     try:
         kept = {name: port for name in names if (port := _hold(before.get(name, 0), held))}
-        return {name: kept.get(name) or _hold(0, held, insist=True) for name in names}
+        return {name: kept.get(name) or _any(held) for name in names}
     finally:
         _release(held)
 
@@ -33,9 +42,20 @@ def _release(held: list[socket.socket]) -> None:
         one.close()
 
 
-def _hold(port: int, held: list[socket.socket], *, insist: bool = False) -> int:
-    """Bind ``port`` (0: any, only when asked to insist) and return it; 0 if it is taken."""
-    if port == 0 and not insist:
+def _any(held: list[socket.socket]) -> int:
+    """A free port; random ones first, so that two who look at once seldom find the same."""
+    for port in random.SystemRandom().sample(SERVER_PORTS, TRIES):
+        if _hold(port, held):
+            return port
+    probe = socket.socket()
+    held.append(probe)
+    probe.bind((LOOPBACK, 0))
+    return int(probe.getsockname()[1])
+
+
+def _hold(port: int, held: list[socket.socket]) -> int:
+    """Bind ``port`` and return it; 0 if it is taken or none."""
+    if port == 0:
         return 0
     probe = socket.socket()
     held.append(probe)
@@ -46,7 +66,5 @@ def _hold(port: int, held: list[socket.socket], *, insist: bool = False) -> int:
         # Two sockets that only bind may share a port; one that listens has it to itself.
         probe.listen(1)
     except OSError:
-        if insist:
-            raise
         return 0
-    return int(probe.getsockname()[1])
+    return port

@@ -31,7 +31,9 @@ def _phase(record: Record) -> FleetPhase:
 
 def _problem(record: Record, processes: list[ProcessStatus]) -> str | None:
     if _phase(record) is FleetPhase.ABANDONED:
-        left = ", ".join(entry.name for entry in record.survivors) or "nothing"
+        left = ", ".join(entry.name for entry in record.survivors)
+        if not left:
+            return "the supervisor was killed and nothing runs any more; start it with muster up"
         return (
             f"the supervisor was killed; {left} still runs, looked after by nobody; "
             "start anew with muster up, or stop the rest with muster down"
