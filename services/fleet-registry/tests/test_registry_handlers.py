@@ -14,8 +14,11 @@ from fleet_registry.adapters.identities import Identities
 from fleet_registry.domain.grants import GrantPolicy
 from fleet_registry.domain.holds import HOLD_SECONDS, RECONNECTED_SECONDS, Holds
 from fleet_registry.granting import TELL_AGAIN_SECONDS, Grants
+from fleet_registry.hearing import Newsroom
+from fleet_registry.ports import Beat, News
 from fleet_registry.settings import RegistrySettings
 from muster_bus import AskFailed
+from muster_contracts.agent.v1 import AgentKind, Heartbeat
 from muster_contracts.fleet.v1 import (
     DefineGroup,
     DeleteGroup,
@@ -28,6 +31,7 @@ from muster_contracts.fleet.v1 import (
     SetLabels,
 )
 from muster_contracts.host.v1 import Described
+from muster_contracts.ids import make_epoch
 from muster_runtime import ConfigurationError, HealthServer
 from muster_runtime.metrics import Gauge
 from muster_testing.wait import until
@@ -117,6 +121,7 @@ async def test_a_question_that_cannot_be_answered_says_why(tmp_path: Path) -> No
             assert problem.value.code == code
 
 
+EPOCH = make_epoch("a" * 12, 1)
 FIGURES = [
     "heartbeats_total",
     "sweep_seconds_bucket",
@@ -159,6 +164,29 @@ async def _scrape(health: HealthServer) -> str:
             return str(reply.read().decode())
 
     return await asyncio.to_thread(get)
+
+
+async def test_newcomers_wait_their_turn_and_a_later_beat_stands_in_for_an_earlier_one() -> None:
+    decided: list[int] = []
+
+    class Slow:
+        async def decide(self, news: list[Any]) -> list[str]:
+            decided.append(len(news))
+            return [beat.agent_id for _, beat in news]
+
+    newsroom = Newsroom(Slow())  # type: ignore[arg-type]
+    for _ in range(3):
+        newsroom.put((News(Beat(f"web-{n}", EPOCH, 5.0)), _heartbeat(f"web-{n}")) for n in range(1200))
+    assert len(newsroom) == 1200
+    strangers = [one for _ in range(3) for one in await newsroom.work()]
+    assert decided == [500, 500, 200]
+    assert len(set(strangers)) == 1200
+
+
+def _heartbeat(agent_id: str) -> Heartbeat:
+    return Heartbeat(
+        occurred_at=now(), agent_id=agent_id, kind=AgentKind.HOST, epoch=EPOCH, sequence=0, interval_seconds=5
+    )
 
 
 # Small parts -------------------------------------------------------------------------------------------

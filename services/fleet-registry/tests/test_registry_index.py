@@ -237,6 +237,41 @@ async def test_tending_mends_what_is_missing_and_drops_what_is_no_more(redis: Re
     assert await index.tend() == 0
 
 
+class StoppedClock(SystemClock):
+    """A clock whose monotonic time moves only when told."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+async def test_a_process_that_hung_counts_silence_from_its_awakening(redis: RedisIndex) -> None:
+    async def recorded() -> list[Entry]:
+        return [entry(last_seen=ago(60))]
+
+    clock = StoppedClock()
+    index = PresenceIndex(redis, recorded, clock)
+    await index.recover()
+    clock.seconds += 1000  # long enough to have heard everybody
+    index.tick()
+    await redis.put([entry(last_seen=ago(60), version=2)], {}, now())
+    clock.seconds += 30  # no tick in all that time
+    assert await index.claim(10) == []
+    clock.seconds += 8
+    await redis.put([entry(last_seen=ago(60), version=3)], {}, now())
+    index._ticked_at = clock.seconds
+    index._redis_then = 0.0
+    assert [one.dead for one in await index.claim(10)] == [False]
+
+
+async def test_a_late_agent_that_speaks_is_news_and_not_lost_while_the_news_waits(redis: RedisIndex) -> None:
+    await redis.put([entry(presence=Presence.LATE, last_seen=ago(60))], {}, now())
+    assert len(await redis.beat([Beat("web-1", FIRST, 5.0)])) == 1
+    assert (await redis.claim(10, 0, 1e6)).overdue == []
+
+
 def test_the_mirror_tells_the_same_news_as_redis() -> None:
     mirror = Mirror()
     mirror.put([entry(), entry("gone", Presence.LOST), entry("old", Presence.RETIRED)])

@@ -84,6 +84,25 @@ def test_an_alias_takes_neither_a_living_agents_name_nor_a_strangers() -> None:
     assert len(name_for("x" * 63, [])) == 63
 
 
+def test_a_broken_connection_buries_the_run_before_but_not_for_a_message_of_an_older_one() -> None:
+    older, newer = (make_epoch("a" * 12, start) for start in (500, 2000))
+    before = call({}, [beat(HERE)], RULES).agents
+    broken = replace(beat(newer, 9), disconnected_at=NOON + timedelta(seconds=8))
+    changes = [
+        change for _, decision in call(before, [broken], RULES).decisions for change in decision.changes
+    ]
+    assert [(one.now, one.reason) for one in changes] == [("lost", "disconnected"), ("online", "heartbeat")]
+    rollcall = call(before, [replace(broken, epoch=older)], RULES)
+    assert rollcall.agents["web-1"].epoch == HERE
+    assert [decision.note for _, decision in rollcall.decisions] == [Note.STALE]
+
+
+def test_history_only_goes_forward_whatever_the_clocks_say() -> None:
+    lost = Sign("web-1", Signal.SILENCE, NOON - timedelta(hours=1), Reason.SILENCE, HERE)
+    [*_, (_, decision)] = call({}, [beat(HERE), lost], RULES).decisions
+    assert decision.changes[0].at == NOON
+
+
 # Partitions ----------------------------------------------------------------------------------------
 
 

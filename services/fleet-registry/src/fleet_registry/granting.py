@@ -1,8 +1,10 @@
 """The interval granted now, and whom to tell of it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import datetime
 
 from fleet_registry.domain.grants import GrantPolicy, deadline, grant, judged_by
+from muster_contracts.agent.v1 import AdoptInterval
 
 TELL_AGAIN_SECONDS = 10.0
 """An agent that still lives by another interval is told again after this long."""
@@ -31,6 +33,13 @@ class Grants:
     def judged_by(self, stated_seconds: float) -> float:
         """The interval an agent is judged by that states to live by ``stated_seconds``."""
         return judged_by(stated_seconds, self.interval_seconds, self._policy)
+
+    def order(self, at: datetime) -> Callable[[str], AdoptInterval]:
+        """Orders to live by the granted interval, by agent."""
+        granted, silence = self.interval_seconds, self.deadline_seconds
+        return lambda agent_id: AdoptInterval(
+            occurred_at=at, agent_id=agent_id, interval_seconds=granted, deadline_seconds=silence
+        )
 
     def to_tell(self, stated: Iterable[tuple[str, float]], now: float) -> list[str]:
         """Of the agents, each with the interval it states, those to be told of another one now."""

@@ -10,12 +10,12 @@ from fleet_registry.domain.agent import Agent, Sign
 from fleet_registry.domain.presence import Signal
 from fleet_registry.fleet_view import FleetView
 from fleet_registry.granting import Grants
-from fleet_registry.hearing import Heard, Hearing
+from fleet_registry.hearing import Hearing, Newsroom
 from fleet_registry.ports import Queries, Store, Unavailable
 from fleet_registry.roll import Roll
 from muster_bus import AskError, Bus, Retry
 from muster_bus.service import Routes
-from muster_contracts.agent.v1 import AdoptInterval, Heartbeat, Hello, Introduce, Left, Welcome
+from muster_contracts.agent.v1 import Heartbeat, Hello, Left, Welcome
 from muster_contracts.fleet.v1 import (
     REGISTRY,
     AgentDetail,
@@ -47,31 +47,22 @@ M = TypeVar("M")
 R = TypeVar("R")
 
 
-def from_agents(hearing: Hearing, grants: Grants, store: Store, bus: Bus, clock: Clock) -> Routes:
+def from_agents(
+    *, hearing: Hearing, newsroom: Newsroom, grants: Grants, store: Store, bus: Bus, clock: Clock
+) -> Routes:
     """What agents say."""
     routes = Routes(REGISTRY)
-
-    async def follow_up(heard: Heard) -> None:
-        at = clock.now()
-        interval, deadline = grants.interval_seconds, grants.deadline_seconds
-        await bus.say(
-            *(Introduce(occurred_at=at, agent_id=one) for one in heard.to_introduce),
-            *(
-                AdoptInterval(
-                    occurred_at=at, agent_id=one, interval_seconds=interval, deadline_seconds=deadline
-                )
-                for one in heard.to_adopt
-            ),
-        )
 
     @routes.hears_batches(Heartbeat)
     async def on_heartbeats(beats: list[Heartbeat]) -> None:
         """A heartbeat brings its agent online, whatever it was before, unless it is retired."""
         HEARTBEATS.add(by=len(beats))
-        heard = await hearing.heartbeats(beats)
-        COALESCED.add(by=len(beats) - heard.runs)
-        if heard.to_introduce or heard.to_adopt:
-            await follow_up(heard)
+        noted = await hearing.note(beats)
+        COALESCED.add(by=len(beats) - noted.runs)
+        newsroom.put(noted.news)
+        if noted.to_adopt:
+            order = grants.order(clock.now())
+            await bus.say(*(order(one) for one in noted.to_adopt))
 
     @routes.answers(Hello, at_once=256)
     @patient

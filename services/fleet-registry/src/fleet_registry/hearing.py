@@ -1,5 +1,6 @@
 """What agents say, turned into signs: whose run it is, what broke before it, what is to be answered."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -8,7 +9,7 @@ from fleet_registry.domain.holds import Holds
 from fleet_registry.domain.presence import Signal
 from fleet_registry.granting import Grants
 from fleet_registry.ports import Addresses, Beat, Goodbye, Goodbyes, Index, News
-from fleet_registry.roll import Decided, Roll
+from fleet_registry.roll import AT_ONCE, Decided, Roll
 from muster_contracts.agent.v1 import Heartbeat, Hello, LeaveReason, Left, Welcome
 from muster_contracts.fleet.v1 import Reason
 from muster_runtime import Clock, logger
@@ -22,14 +23,20 @@ REASONS = {
 log = logger(__name__)
 
 
+Key = tuple[str, str]
+"""A run as it names itself: the agent's id and the epoch."""
+
+
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What follows from a batch of heartbeats beside its records."""
+class Noted:
+    """A batch of heartbeats after the index has taken it."""
 
     runs: int
     """Different runs that spoke."""
-    to_introduce: list[str]
+    news: list[tuple[News, Heartbeat]]
+    """What needs a decision."""
     to_adopt: list[str]
+    """The agents to be told of the granted interval."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,8 +51,13 @@ class Hearing:
     addresses: Addresses
     clock: Clock
 
-    async def heartbeats(self, beats: Sequence[Heartbeat]) -> Heard:
-        """Note a batch of heartbeats; only what is news is decided and recorded."""
+    async def heartbeats(self, beats: Sequence[Heartbeat]) -> list[str]:
+        """Note a batch of heartbeats and decide what is news; returns whom to ask for a hello."""
+        noted = await self.note(beats)
+        return await self.decide(noted.news)
+
+    async def note(self, beats: Sequence[Heartbeat]) -> Noted:
+        """Note a batch of heartbeats; quick, however many of them are news."""
         newest = {(beat.agent_id, beat.epoch): beat for beat in beats}
         judged_by, name_of = self.grants.judged_by, self.roll.name_of
         noted = [
@@ -56,9 +68,16 @@ class Hearing:
         if self.holds:
             # News is of another run, or not known to be of the same one: the sign itself settles it.
             self.holds.spoke({one.agent_id for one in noted} - {one.beat.agent_id for one in news})
-        decided = await self._decide(news, newest) if news else []
         stated = ((beat.agent_id, beat.interval_seconds) for beat in newest.values())
-        return Heard(len(newest), _to_introduce(decided), self.grants.to_tell(stated, self.clock.monotonic()))
+        to_adopt = self.grants.to_tell(stated, self.clock.monotonic())
+        said = {(name_of(*key), key[1]): beat for key, beat in newest.items()} if news else {}
+        with_beats = [(one, said[one.beat.agent_id, one.beat.epoch]) for one in news]
+        return Noted(len(newest), with_beats, to_adopt)
+
+    async def decide(self, news: Sequence[tuple[News, Heartbeat]]) -> list[str]:
+        """Decide and record what is news; returns whom to ask for a hello."""
+        signs = [replace(self._sign(one, beat.agent_id), kind=beat.kind) for one, beat in news]
+        return _to_introduce(await self._take(signs)) if signs else []
 
     async def hello(self, hello: Hello) -> Welcome:
         """Note that an agent introduced itself, and grant it an interval."""
@@ -89,14 +108,6 @@ class Hearing:
         """A goodbye as a sign; its time is the agent's own, as far as that can be."""
         at = min(goodbye.occurred_at, self.clock.now())
         return Sign(agent_id, Signal.GOODBYE, at, REASONS[LeaveReason(goodbye.reason)], goodbye.epoch)
-
-    async def _decide(self, news: Sequence[News], heard: dict[tuple[str, str], Heartbeat]) -> Decided:
-        said_by = {(self.roll.name_of(*key), key[1]): key for key in heard}
-        signs = []
-        for one in news:
-            key = said_by[one.beat.agent_id, one.beat.epoch]
-            signs.append(replace(self._sign(one, key[0]), kind=heard[key].kind))
-        return await self._take(signs)
 
     async def _take(self, signs: Sequence[Sign]) -> Decided:
         replaced = self._replaced(signs)
@@ -139,6 +150,34 @@ class Hearing:
             log.warning("cannot look for goodbyes", why=str(error))
             return []
         return [self.farewell(one, said) for one, said in found.items() if said.epoch == replaced[one]]
+
+
+class Newsroom:
+    """News that waits for its decision, so that a flood of newcomers does not keep the known ones waiting."""
+
+    def __init__(self, hearing: Hearing) -> None:
+        self._hearing = hearing
+        self._waiting: dict[Key, tuple[News, Heartbeat]] = {}
+        self._some = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, news: Iterable[tuple[News, Heartbeat]]) -> None:
+        """Take news in; a later beat of the same run stands in for an earlier one."""
+        for one, beat in news:
+            self._waiting[beat.agent_id, beat.epoch] = (one, beat)
+        if self._waiting:
+            self._some.set()
+
+    async def work(self) -> list[str]:
+        """Wait for news and decide some of it; returns whom to ask for a hello."""
+        await self._some.wait()
+        keys = list(self._waiting)[:AT_ONCE]
+        news = [self._waiting.pop(key) for key in keys]
+        if not self._waiting:
+            self._some.clear()
+        return await self._hearing.decide(news)
 
 
 def _to_introduce(decided: Decided) -> list[str]:

@@ -20,7 +20,7 @@ from fleet_registry.domain.holds import Holds
 from fleet_registry.fleet_view import FleetView
 from fleet_registry.granting import Grants
 from fleet_registry.handlers import about_groups, from_agents, from_people
-from fleet_registry.hearing import Hearing
+from fleet_registry.hearing import Hearing, Newsroom
 from fleet_registry.ports import Recorded
 from fleet_registry.roll import Policies, Roll
 from fleet_registry.rounds import Rounds, learn_aliases
@@ -125,15 +125,23 @@ class Registry:
             roll=self.roll, index=self.index, grants=self.grants, holds=self.holds,
             goodbyes=goodbyes, addresses=self, clock=self.clock,
         )  # fmt: skip
+        newsroom = Newsroom(hearing)
         self.rounds = Rounds(
             roll=self.roll, index=self.index, store=self.store, view=self.view, grants=self.grants,
-            holds=self.holds, hearing=hearing, goodbyes=goodbyes, bus=bus, clock=self.clock,
-            history_days=self.settings.history_days,
+            holds=self.holds, hearing=hearing, newsroom=newsroom, goodbyes=goodbyes, bus=bus,
+            clock=self.clock, history_days=self.settings.history_days,
         )  # fmt: skip
         if bus.courier:
             self.roll.on_commit = bus.courier.wake
         return [
-            from_agents(hearing, self.grants, self.store, bus, self.clock),
+            from_agents(
+                hearing=hearing,
+                newsroom=newsroom,
+                grants=self.grants,
+                store=self.store,
+                bus=bus,
+                clock=self.clock,
+            ),
             from_people(self.view, self.queries, self.roll, self.clock, bus),
             about_groups(self.view, self.store),
         ]

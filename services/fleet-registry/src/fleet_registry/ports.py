@@ -89,6 +89,9 @@ class Index(Protocol):
     async def seen(self, agent_ids: Sequence[str]) -> dict[str, datetime]:
         """When agents last spoke, of those that are known."""
 
+    def tick(self) -> None:
+        """This process is not hung; to be called at least every second."""
+
     async def recover(self) -> None:
         """While degraded: look whether it can be used again, and fill it."""
 

@@ -1,5 +1,6 @@
 """What the registry does because time has passed: one function per round."""
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,14 +11,16 @@ from fleet_registry.domain.holds import Holds
 from fleet_registry.domain.presence import Signal
 from fleet_registry.fleet_view import FleetView
 from fleet_registry.granting import Grants
-from fleet_registry.hearing import Hearing
-from fleet_registry.ports import Goodbyes, Index, Overdue, Store
+from fleet_registry.hearing import Hearing, Newsroom
+from fleet_registry.ports import Goodbyes, Index, Overdue, Store, Unavailable
 from fleet_registry.roll import Roll
 from muster_bus import Bus
+from muster_contracts.agent.v1 import Introduce
 from muster_contracts.fleet.v1 import Reason
 from muster_runtime import Clock, Tasks, logger
 
 CLAIM_AT_ONCE = 500
+TICK_SECONDS = 0.25
 SETTLE_SECONDS = 0.1
 RECOVER_SECONDS = 0.5
 TEND_SECONDS = 60.0
@@ -38,6 +41,7 @@ class Rounds:
     grants: Grants
     holds: Holds
     hearing: Hearing
+    newsroom: Newsroom
     goodbyes: Goodbyes
     bus: Bus
     clock: Clock
@@ -45,6 +49,8 @@ class Rounds:
 
     def start(self, tasks: Tasks, sweep_seconds: float) -> None:
         """Begin every round."""
+        tasks.spawn("decide news", self.decide_news)
+        tasks.every("notice hangs", TICK_SECONDS, self.tick)
         tasks.every("sweep", sweep_seconds, self.sweep)
         tasks.every("settle broken connections", SETTLE_SECONDS, self.settle)
         tasks.every("recover the index", RECOVER_SECONDS, self.index.recover)
@@ -54,6 +60,23 @@ class Rounds:
         tasks.every("settle flapping", 1.0, self.settle_flapping)
         tasks.every("remember last_seen", REMEMBER_SECONDS, self.remember, first_after=REMEMBER_SECONDS)
         tasks.every("forget old history", HOUR_SECONDS, self.forget, first_after=60.0)
+
+    async def decide_news(self) -> None:
+        """For ever: decide what is news, and ask for a hello those that are new."""
+        while True:
+            try:
+                strangers = await self.newsroom.work()
+            except Unavailable as error:
+                # What was news will be news again with the next heartbeat.
+                log.warning("cannot decide news", why=str(error))
+                await asyncio.sleep(1.0)
+                continue
+            at = self.clock.now()
+            await self.bus.say(*(Introduce(occurred_at=at, agent_id=one) for one in strangers))
+
+    async def tick(self) -> None:
+        """Show the index that this process is not hung."""
+        self.index.tick()
 
     async def sweep(self) -> None:
         """Judge every agent whose silence is due; none while the registry itself hears nothing."""

@@ -37,9 +37,11 @@ class Mirror:
         news = []
         for beat in beats:
             known = self._known.get(beat.agent_id)
-            if known is not None and known.epoch == beat.epoch and known.presence is Presence.ONLINE:
+            if known is not None and known.epoch == beat.epoch and known.presence in LIVE:
                 known.last_seen, known.interval_seconds = now, beat.interval_seconds
                 self._touched.add(beat.agent_id)
+                if known.presence is Presence.LATE:
+                    news.append(News(beat))
             elif known is None or known.presence is not Presence.RETIRED:
                 news.append(_news(beat, known, now))
         return news

@@ -15,7 +15,7 @@ from muster_contracts.fleet.v1 import Degraded
 from muster_runtime import Clock, logger
 
 STALL_SECONDS = 2.0
-"""Longer between two sweeps, and this process was not hearing either: silence counts from now on."""
+"""Longer between two ticks, and this process was not hearing either: silence counts from now on."""
 
 log = logger(__name__)
 
@@ -35,6 +35,7 @@ class PresenceIndex:
         )
         self._heard_since = clock.monotonic()
         self._swept_at = 0.0
+        self._ticked_at = 0.0
         self._redis_then = 0.0
 
     @property
@@ -77,11 +78,11 @@ class PresenceIndex:
     async def claim(self, limit: int) -> list[Overdue]:
         """The agents whose silence is due; none while degraded, and none right after this process hung."""
         now = self._clock.monotonic()
-        if self._swept_at and now - self._swept_at > STALL_SECONDS:
-            log.warning(
-                "this process hung: silence counts from now on", seconds=round(now - self._swept_at, 1)
-            )
+        if self._ticked_at and now - self._ticked_at > STALL_SECONDS:
+            seconds = round(now - self._ticked_at, 1)
+            log.warning("this process hung: silence counts from now on", seconds=seconds)
             self.hear_from_now()
+            self._ticked_at = now
         expected = self._redis_then + (now - self._swept_at) if self._redis_then else 0.0
         self._swept_at = now
         if self._degraded:
@@ -113,6 +114,14 @@ class PresenceIndex:
             self._degrade(error)
             return here
         return {one: max(here.get(one, moment), moment) for one, moment in {**here, **there}.items()}
+
+    def tick(self) -> None:
+        """This process is not hung; to be called at least every second."""
+        now = self._clock.monotonic()
+        # After a hang the sweep may come first or the tick: either notices.
+        if self._ticked_at and now - self._ticked_at > STALL_SECONDS:
+            self.hear_from_now()
+        self._ticked_at = now
 
     async def recover(self) -> None:
         """While degraded: look whether Redis is back, and fill it again."""

@@ -40,15 +40,17 @@ local stamp = string.format('%.6f', now)
 _BEAT = (
     _HEAD
     + """
-local late, news = tonumber(ARGV[4]), {}
+local late, lost, news = tonumber(ARGV[4]), tonumber(ARGV[5]), {}
 for n, beat in ipairs(cjson.decode(ARGV[3])) do
   local id, epoch, interval = beat[1], beat[2], beat[3]
   local key = prefix .. id
   local seen = redis.call('HMGET', key, 'e', 'p', 'l', 'c', 's')
   local known, presence = seen[1], seen[2]
-  if known == epoch and presence == 'online' then
+  if known == epoch and (presence == 'online' or presence == 'late') then
     redis.call('HSET', key, 'l', stamp, 'i', interval)
-    redis.call('ZADD', due, string.format('%.6f', now + late * interval), id)
+    local factor = presence == 'online' and late or lost
+    redis.call('ZADD', due, string.format('%.6f', now + factor * interval), id)
+    if presence == 'late' then news[#news + 1] = {n - 1, '', ''} end
   elseif presence == 'retired' then
     -- An operator took it off the roll: however often it speaks, there is nothing to decide.
   elseif known and (presence == 'online' or presence == 'late')
@@ -213,7 +215,7 @@ class RedisIndex:
     async def beat(self, beats: Sequence[Beat]) -> list[News]:
         """Note the beats; returns those that need a decision."""
         packed = json.dumps([(one.agent_id, one.epoch, one.interval_seconds) for one in beats])
-        news = await self._call(self._beat, self.realm, self._prefix, packed, LATE_AFTER)
+        news = await self._call(self._beat, self.realm, self._prefix, packed, LATE_AFTER, LOST_AFTER)
         return [News(beats[int(n)], _moment(since), _moment(spoke)) for n, since, spoke in news]
 
     async def put(self, entries: Sequence[Entry], judged: Judged, now: datetime) -> set[str]:
