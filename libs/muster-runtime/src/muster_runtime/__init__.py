@@ -2,6 +2,7 @@
 
 from muster_runtime.clock import Clock, SystemClock
 from muster_runtime.errors import ConfigurationError
+from muster_runtime.garbage import collect_garbage_seldom
 from muster_runtime.health import HealthServer
 from muster_runtime.logs import configure_logs, logger
 from muster_runtime.metrics import Count
@@ -20,6 +21,7 @@ __all__ = [
     "Shutdown",
     "SystemClock",
     "Tasks",
+    "collect_garbage_seldom",
     "configure_logs",
     "launch",
     "logger",

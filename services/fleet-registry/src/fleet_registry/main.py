@@ -27,7 +27,17 @@ from fleet_registry.rounds import Rounds, learn_aliases
 from fleet_registry.settings import RegistrySettings
 from muster_bus import Bus
 from muster_bus.service import Routes, ServiceBus
-from muster_runtime import Clock, HealthServer, Shutdown, SystemClock, Tasks, configure_logs, launch, logger
+from muster_runtime import (
+    Clock,
+    HealthServer,
+    Shutdown,
+    SystemClock,
+    Tasks,
+    collect_garbage_seldom,
+    configure_logs,
+    launch,
+    logger,
+)
 from muster_sql import Database, Outbox, migrate
 
 log = logger(__name__)
@@ -193,6 +203,7 @@ class Registry:
 
 async def serve(settings: RegistrySettings, shutdown: Shutdown) -> None:
     """Run the registry until it is asked to stop, and tell how it is over HTTP."""
+    collect_garbage_seldom()
     registry = Registry(settings, SystemClock())
     health = HealthServer(settings.health_port, settings.health_host, settings.health_port_file)
     async with registry.open():
