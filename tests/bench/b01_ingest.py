@@ -13,6 +13,7 @@ from tests.bench.contestants import INTERVAL_SECONDS, Contestant, in_memory, lim
 from tests.bench.ground import Ground, ground
 from tests.bench.measure import PAIRS, Row
 
+from muster_runtime import collect_garbage_seldom
 from muster_testing.wait import until
 
 Opening = Callable[[Ground], AbstractAsyncContextManager[Contestant]]
@@ -28,6 +29,7 @@ def run() -> list[Row]:
 
 
 async def _run() -> list[Row]:
+    collect_garbage_seldom()  # as the registry's process does; everybody has the good of it
     battery = Battery(port=0, secret=secrets.token_hex(32), interval=INTERVAL_SECONDS)
     ours, limits, naives, dicts = [], [], [], []
     async with ground(battery.roster) as here:
