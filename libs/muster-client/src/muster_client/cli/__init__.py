@@ -5,7 +5,6 @@ is wrong; 3 what was asked for does not run or does not exist.
 """
 
 from importlib import import_module
-from importlib.util import find_spec
 
 import typer
 
@@ -23,8 +22,7 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for name in MODULES:
-        if find_spec(f"muster_client.cli.{name}"):
-            import_module(f"muster_client.cli.{name}").register(app)
+        import_module(f"muster_client.cli.{name}").register(app)
     return app
 
 
