@@ -50,6 +50,11 @@ def logs(
         layout = Layout.at(directory)
         known = (*plan.NAMES, "supervisor")
         wanted = service or [name for name in known if layout.log(name).exists()]
+        if not wanted:
+            typer.echo(
+                f"cannot show logs: there are none in {layout.logs}; start a fleet with muster up", err=True
+            )
+            raise typer.Exit(NOT_RUNNING)
         for name in wanted:
             if not layout.log(name).exists():
                 there = f"there is no log {name} in {layout.logs}; known: {', '.join(known)}"
