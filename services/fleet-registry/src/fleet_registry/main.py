@@ -21,7 +21,7 @@ from fleet_registry.fleet_view import FleetView
 from fleet_registry.granting import Grants
 from fleet_registry.handlers import about_groups, from_agents, from_people
 from fleet_registry.hearing import Hearing, Newsroom
-from fleet_registry.ports import Recorded
+from fleet_registry.ports import Recorded, Unavailable
 from fleet_registry.roll import Policies, Roll
 from fleet_registry.rounds import Rounds, learn_aliases
 from fleet_registry.settings import RegistrySettings
@@ -107,6 +107,8 @@ class Registry:
 
     async def _load(self, stack: AsyncExitStack) -> None:
         stack.push_async_callback(self.database.close)
+        stack.push_async_callback(self.store.settle)
+        stack.push_async_callback(self.queries.settle)
         await migrate(self.database, "fleet_registry.migrations")
         self.redis.realm = await self.store.realm()
         stack.push_async_callback(self.index.close)
@@ -117,7 +119,10 @@ class Registry:
         stack.push_async_callback(self._remember)
 
     async def _remember(self) -> None:
-        await self.store.remember_seen(self.index.take_touched())
+        try:
+            await self.store.remember_seen(self.index.take_touched())
+        except Unavailable as error:
+            log.warning("cannot write when agents last spoke", why=str(error))
 
     async def _listen_to_the_broker(self, stack: AsyncExitStack) -> None:
         settings = self.settings.system_bus()

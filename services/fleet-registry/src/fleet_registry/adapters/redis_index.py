@@ -8,6 +8,7 @@ A hash holds: e epoch, p presence, l last spoke, i interval, v row version; c, s
 another boot and since when it speaks. All keys share one hash tag, so that a cluster keeps them together.
 """
 
+import asyncio
 import contextlib
 import json
 from collections.abc import Iterable, Sequence
@@ -325,9 +326,18 @@ class _translated(contextlib.AbstractContextManager[None]):  # noqa: N801  (read
     """What Redis says, in the index's own errors."""
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            _be_cancelled_if_asked()
         if isinstance(error, ResponseError) and str(error).startswith("FLUSHED"):
             raise IndexFlushed from None
         if isinstance(error, ResponseError) and str(error).startswith("JUMPED"):
             raise ClockJumped from None
         if isinstance(error, RedisError | OSError | TimeoutError):
             raise IndexGone(f"cannot use Redis: {str(error) or type(error).__name__}") from error
+
+
+def _be_cancelled_if_asked() -> None:
+    """redis-py 8.1 sometimes finishes a call whose task was cancelled meanwhile, and forgets about it."""
+    task = asyncio.current_task()
+    if task and task.cancelling():
+        raise asyncio.CancelledError

@@ -21,7 +21,7 @@ from fleet_registry.adapters.tables import (
     PARTITIONS,
     SESSIONS,
 )
-from fleet_registry.adapters.translating import translated
+from fleet_registry.adapters.translating import Reaching, translated
 from fleet_registry.domain.agent import Agent
 from fleet_registry.domain.counts import Counts
 from muster_contracts.agent.v1 import AgentKind
@@ -40,10 +40,11 @@ from muster_sql import Database
 
 
 @translated
-class SqlQueries:
+class SqlQueries(Reaching):
     """The questions people and programs ask."""
 
     def __init__(self, database: Database) -> None:
+        super().__init__()
         self._database = database
 
     async def find(

@@ -24,7 +24,7 @@ from fleet_registry.adapters.tables import (
     REALM,
     SESSIONS,
 )
-from fleet_registry.adapters.translating import translated
+from fleet_registry.adapters.translating import Reaching, translated
 from fleet_registry.domain.agent import Agent, Change, Closed, Corrected, Opened, SessionEdit
 from fleet_registry.domain.partition import Census, Partition
 from fleet_registry.domain.presence import LIVE
@@ -52,12 +52,13 @@ CORRECTABLE = (Reason.DISCONNECTED, Reason.SILENCE, Reason.PARTITION, Reason.REP
 
 
 @translated
-class SqlStore:
+class SqlStore(Reaching):
     """See ``ports.Store``; also the small writes that need no decision."""
 
     def __init__(
         self, database: Database, outbox: Outbox, told: Callable[[Recorded], None] = lambda _: None
     ) -> None:
+        super().__init__()
         self._database, self._outbox, self._told = database, outbox, told
 
     async def work(self, job: Callable[[Page], Awaitable[T]]) -> T:
