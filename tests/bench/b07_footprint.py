@@ -5,12 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.bench.ground import Ground, ground
 from tests.bench.measure import Row
+from tests.bench.peers import peers
 from tests.bench.processes import Cost, Watch
 
 from muster_agent.identity import Identity as Born
@@ -23,7 +25,7 @@ from muster_testing.wait import until
 
 SECONDS = float(os.environ.get("MUSTER_BENCH_FOOTPRINT_SECONDS", "60"))
 _MIB = 1 << 20
-_FLOOR = "floor"
+_AGENT, _FLOOR = "host-agent", "floor"
 
 
 def run() -> list[Row]:
@@ -41,18 +43,17 @@ async def _run() -> list[Row]:
             Identity(Role.HOST_AGENT, _FLOOR, key.public),
         ]
         async with ground(agents=people) as here:
-            agent = stack.enter_context(_process([*_agent_command()], _agent_env(here, state)))
-            floor_command = [
-                sys.executable,
-                "-m",
-                "tests.bench.floor",
-                here.nats.url,
-                _FLOOR,
-                f"{state}/floor.seed",
-            ]
-            floor = stack.enter_context(_process(floor_command, {}))
-            costs = await _measure(here, born.agent_id, [agent, floor])
-    return _rows(costs[agent], costs[floor])
+            commands = {
+                _AGENT: [str(Path(sys.executable).parent / "host-agent")],
+                _FLOOR: [
+                    sys.executable, "-m", "tests.bench.floor", here.nats.url, _FLOOR, f"{state}/floor.seed",
+                ],
+                **peers(state),
+            }  # fmt: skip
+            env = _agent_env(here, state)
+            pids = {name: stack.enter_context(_process(argv, env)) for name, argv in commands.items()}
+            costs = await _measure(here, born.agent_id, list(pids.values()))
+    return _rows({name: costs[pid] for name, pid in pids.items()})
 
 
 async def _measure(here: Ground, agent_id: str, pids: list[int]) -> dict[int, Cost]:
@@ -77,20 +78,22 @@ async def _measure(here: Ground, agent_id: str, pids: list[int]) -> dict[int, Co
         await bus.close()
 
 
-def _rows(agent: Cost, floor: Cost) -> list[Row]:
-    over = f"{SECONDS:.0f} s"
-    rss, least = agent.rss / _MIB, floor.rss / _MIB
-    return [
-        Row("B7", "host-agent, resident", rss, "MiB", "<= 40 MiB", rss <= 40, least, "floor", rss / least),
-        Row("B7", "host-agent, proportional", agent.pss / _MIB, "MiB", "", None, floor.pss / _MIB, "floor",
-            agent.pss / floor.pss),
-        Row("B7", f"host-agent, of a core over {over}", agent.cpu * 100, "%", "<= 0.5 %", agent.cpu <= 0.005,
-            floor.cpu * 100, "floor"),
-    ]  # fmt: skip
-
-
-def _agent_command() -> list[str]:
-    return [str(Path(sys.executable).parent / "host-agent")]
+def _rows(costs: dict[str, Cost]) -> list[Row]:
+    """The agent beside each of the others; the targets are its own."""
+    agent = costs.pop(_AGENT)
+    rss, met = agent.rss / _MIB, agent.rss <= 40 * _MIB
+    rows = []
+    for name, other in costs.items():
+        theirs = other.rss / _MIB
+        rows.append(
+            Row("B7", "host-agent, resident", rss, "MiB", "<= 40 MiB", met, theirs, name, rss / theirs)
+        )
+        ratio = agent.pss / other.pss
+        what = "host-agent, proportional"
+        rows.append(Row("B7", what, agent.pss / _MIB, "MiB", "", None, other.pss / _MIB, name, ratio))
+        what, share = f"host-agent, of a core over {SECONDS:.0f} s", agent.cpu * 100
+        rows.append(Row("B7", what, share, "%", "<= 0.5 %", share <= 0.5, other.cpu * 100, name))
+    return rows
 
 
 def _agent_env(here: Ground, state: Path) -> dict[str, str]:
@@ -104,8 +107,6 @@ def _agent_env(here: Ground, state: Path) -> dict[str, str]:
 
 @contextmanager
 def _directory(prefix: str) -> Iterator[str]:
-    import tempfile
-
     path = tempfile.mkdtemp(prefix=prefix)
     try:
         yield path
