@@ -1,6 +1,7 @@
 """What every test shares: outside tools named by marker, and a run in which nothing may skip."""
 
 import importlib.util
+import logging
 import os
 import shutil
 import subprocess
@@ -90,3 +91,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     if not is_async_test(pyfuncitem):
         pyfuncitem.funcargs.pop("event_loop_policy", None)
     return (yield)
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Generator[None]:
+    """Commands run inside a test hush the libraries; the next test wants to hear them."""
+    loggers = [logging.getLogger(name) for name in ("muster", "nats")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)

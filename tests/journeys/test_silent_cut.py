@@ -13,6 +13,7 @@ import pytest
 
 from muster_testing.wait import until
 
+HOOK = "type filter hook input priority 0;"
 MUSTER = str(Path(sys.executable).parent / "muster")
 
 
@@ -52,7 +53,7 @@ class Hermit:
 
     def drop(self, port: str) -> None:
         """From now on no packet to or from this TCP port arrives; nobody is told."""
-        self.run("nft", "add table inet cut; add chain inet cut packets { type filter hook input priority 0; }")
+        self.run("nft", f"add table inet cut; add chain inet cut packets {{ {HOOK} }}")
         for side in ("sport", "dport"):
             self.run("nft", f"add rule inet cut packets tcp {side} {port} drop")
 

@@ -18,7 +18,7 @@ from muster_bus.service import Routes, ServiceBus
 from muster_bus.service.durable import Durable
 from muster_bus.service.pulling import PULL_SECONDS
 from muster_bus.service.routes import Route, Way
-from muster_bus.streams import reconcile
+from muster_bus.streams import ACK_WAIT_SECONDS, reconcile
 from muster_bus.tracing import continued, trace_id
 from muster_contracts.agent.v1 import AgentKind, Heartbeat, Hello, Introduce, LeaveReason, Left, Welcome
 from muster_contracts.bus.v1 import DeadLettered, DeadReason
@@ -320,7 +320,7 @@ async def test_a_drifted_consumer_is_mended(ground: Ground) -> None:
         await js.add_consumer("AGENT", drifted)
         await service.look()
         mended = (await js.consumer_info("AGENT", name)).config
-        assert (mended.filter_subject, mended.ack_wait) == ("muster.agent.v1.*.left", 30)
+        assert (mended.filter_subject, mended.ack_wait) == ("muster.agent.v1.*.left", ACK_WAIT_SECONDS)
 
 
 async def test_a_service_that_stops_finishes_what_it_works_on(ground: Ground) -> None:

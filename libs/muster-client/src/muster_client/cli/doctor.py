@@ -27,16 +27,13 @@ def doctor(
     Exit codes: 0 nothing failed (there may be warnings), 1 something did.
     """
     import asyncio  # noqa: PLC0415  (the doctor is heavy, the other commands are not)
-    import logging  # noqa: PLC0415
 
     from muster_client import outputs  # noqa: PLC0415
     from muster_client.embedded.doctor import examine  # noqa: PLC0415
     from muster_client.embedded.layout import Layout  # noqa: PLC0415
+    from muster_client.hush import hush_libraries  # noqa: PLC0415
 
-    # What cannot be reached is a finding; the libraries need not say it as well.
-    logging.getLogger().addHandler(logging.NullHandler())
-    logging.getLogger("muster").setLevel(logging.CRITICAL)
-    logging.getLogger("nats").setLevel(logging.CRITICAL)
+    hush_libraries()  # what cannot be reached is a finding
     with told():
         found = asyncio.run(examine(Layout.at(directory)))
         if as_json:

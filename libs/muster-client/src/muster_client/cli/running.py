@@ -43,8 +43,9 @@ async def _connected(
 ) -> None:
     from muster_bus.errors import AskFailed  # noqa: PLC0415  (heavy; --help and completion do without)
     from muster_client.fleet import Fleet  # noqa: PLC0415
+    from muster_client.hush import hush_libraries  # noqa: PLC0415
 
-    _hush()
+    hush_libraries()
     async with Fleet.connect(directory=directory, within=WITHIN_SECONDS, patience=PATIENCE_SECONDS) as fleet:
         try:
             await work(fleet)
@@ -137,14 +138,6 @@ def _invalid(error: Any) -> str:
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     return f"cannot ask that: {where} {first['input']!r} is not allowed ({first['msg'].lower()})"
-
-
-def _hush() -> None:
-    """The bus logs what it retries; a command says it once, in its own words, when it gives up."""
-    import logging  # noqa: PLC0415
-
-    logging.getLogger("muster").setLevel(logging.CRITICAL)
-    logging.getLogger("nats").setLevel(logging.CRITICAL)
 
 
 def _forget_output() -> None:

@@ -71,13 +71,11 @@ def provision(
     Only adds; run it again as often as you like. Exit codes: 0 done, 1 cannot.
     """
     import asyncio  # noqa: PLC0415  (not needed by the other commands here)
-    import logging  # noqa: PLC0415
 
     from muster_client.embedded.provision import provision as reconcile  # noqa: PLC0415
+    from muster_client.hush import hush_libraries  # noqa: PLC0415
 
-    # What goes wrong is said once, by us.
-    logging.getLogger("muster").setLevel(logging.CRITICAL)
-    logging.getLogger("nats").setLevel(logging.CRITICAL)
+    hush_libraries()
     with told():
         changed = asyncio.run(reconcile([server], seed, replicas=replicas))
         for change in changed:

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import logging
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from muster_client.embedded.errors import CannotStart
 from muster_client.embedded.layout import Layout
 from muster_client.embedded.ports import LOOPBACK
 from muster_client.fleet import Fleet
+from muster_client.hush import hush_libraries
 from muster_contracts.fleet.v1 import Presence
 from muster_contracts.message import Role
 
@@ -56,10 +56,7 @@ def main() -> int:
     options.add_argument("--dir", type=Path, required=True)
     options.add_argument("--port", type=int, required=True)
     chosen = options.parse_args()
-    # It asks before anybody can answer, on purpose; that is no news.
-    logging.getLogger().addHandler(logging.NullHandler())
-    logging.getLogger("muster").setLevel(logging.CRITICAL)
-    logging.getLogger("nats").setLevel(logging.CRITICAL)
+    hush_libraries()  # it asks before anybody can answer, on purpose
     try:
         asyncio.run(greet(Layout.at(chosen.dir), chosen.port))
     except CannotStart as error:

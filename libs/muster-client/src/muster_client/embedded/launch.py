@@ -18,6 +18,8 @@ from muster_client.embedded.record import Phase, Record, State, read
 WAKE_SECONDS = 60.0
 """What has not started by then does not start by waiting."""
 STOP_SECONDS = 90.0
+SETTLE_SECONDS = 10.0
+"""A supervisor that holds the lock has written its record by then, also on a busy machine."""
 ANOTHER_RUNS = 75
 """Exit code of a supervisor that found another one at work."""
 _POLL_SECONDS = 0.02
@@ -78,7 +80,7 @@ def wake(layout: Layout, show: Show) -> Record:
     deadline = time.monotonic() + WAKE_SECONDS
     woken = False
     while time.monotonic() < deadline:
-        record = read(layout)
+        record = _settled(layout)
         show(record)
         if not record.supervised:
             raise CannotStart(_why(layout, record))
@@ -131,7 +133,7 @@ def _until_ready(layout: Layout, process: "subprocess.Popen[bytes]", show: Show)
 
 def _settled(layout: Layout) -> Record:
     """The record, once a supervisor that has just started has written its own."""
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + SETTLE_SECONDS
     while True:
         record = read(layout)
         if record.supervised or not _is_locked(layout) or time.monotonic() > deadline:
