@@ -27,6 +27,7 @@ from muster_contracts.fleet.v1 import (
     GetHistory,
     GetSummary,
     ListGroups,
+    Presence,
     RetireAgent,
     SetLabels,
 )
@@ -74,13 +75,21 @@ async def test_the_summary_counts_everybody_as_soon_as_it_is_recorded(tmp_path: 
         agent = await here.agent("web-1")
         await here.ask(ExpectAgent(occurred_at=now(), agent_id="web-9"))
         summary = await here.ask(GetSummary(occurred_at=now()))
-        assert (summary.by_state["online"], summary.by_state["expected"], summary.total) == (1, 1, 2)
+        assert (summary.by_state[Presence.ONLINE], summary.by_state[Presence.EXPECTED], summary.total) == (
+            1,
+            1,
+            2,
+        )
         assert summary.by_kind == {"host": 2}
         await here.ask(RetireAgent(occurred_at=now(), agent_id="web-9"))
         await agent.leave()
         await until(lambda: here.last_said("web-1") == "left")
         summary = await here.ask(GetSummary(occurred_at=now()))
-        assert (summary.by_state["left"], summary.by_state["retired"], summary.total) == (1, 1, 1)
+        assert (summary.by_state[Presence.LEFT], summary.by_state[Presence.RETIRED], summary.total) == (
+            1,
+            1,
+            1,
+        )
         assert summary.interval_seconds == 0.3
         assert summary.degraded is None
 

@@ -211,7 +211,7 @@ def test_whatever_happens_history_is_one_chain_and_each_word_is_said_once(signs:
     assert all(before.now is after.was for before, after in pairwise(changes))
     if agent and changes:
         assert changes[-1].now is agent.presence
-    ids = [fact.message_id for decision in decisions for fact in decision.facts]  # type: ignore[attr-defined]
+    ids = [fact.message_id for decision in decisions for fact in decision.facts]
     assert len(ids) == len(set(ids))
     versions = [decision.agent.version for decision in decisions]
     assert versions == sorted(versions)
