@@ -493,3 +493,9 @@ def test_dead_letters_are_read_back_with_their_reasons(muster: Shell, town: Town
 def test_every_output_of_the_query_commands_has_a_schema() -> None:
     for command in OUTPUTS:
         jsonschema.Draft202012Validator.check_schema(schema_of(command))
+
+
+def test_groups_without_a_verb_lists_them_for_people_and_programs(muster: Shell) -> None:
+    assert muster("groups", "define", "web", "role=web").exit_code == 0
+    assert "role=web" in muster("groups").stdout
+    assert muster("groups", "--json").stdout == muster("groups", "list", "--json").stdout

@@ -22,11 +22,18 @@ Meaning = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    groups = typer.Typer(help="Named selectors; whoever matches now is a member.", no_args_is_help=True)
+    groups = typer.Typer(help="Named selectors; whoever matches now is a member.")
+    groups.callback(invoke_without_command=True)(list_by_default)
     groups.command("list")(list_groups)
     groups.command()(define)
     groups.command()(delete)
     app.add_typer(groups, name="groups")
+
+
+def list_by_default(ctx: typer.Context, json: Json = False, directory: Directory = None) -> None:
+    """Named selectors; whoever matches now is a member."""
+    if ctx.invoked_subcommand is None:
+        list_groups(json, directory)
 
 
 def list_groups(json: Json = False, directory: Directory = None) -> None:
