@@ -5,7 +5,7 @@ import json
 import resource
 from pathlib import Path
 
-import nkeys  # type: ignore[import-untyped]
+import nkeys
 import pytest
 
 from muster_testing.simulator import CannotSimulate, Fleet, Roster, Settings
