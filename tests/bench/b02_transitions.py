@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.bench.ground import Ground, ground, registry_settings
-from tests.bench.measure import Row
+from tests.bench.measure import Row, eventually
 from tests.bench.witness import Witness, witness
 
 from fleet_registry.main import Registry
@@ -22,12 +22,12 @@ from fleet_registry.settings import Presence as PresenceSettings
 from muster_contracts.agent.v1 import AgentKind, Heartbeat
 from muster_contracts.fleet.v1 import Presence
 from muster_contracts.ids import make_epoch
-from muster_runtime import SystemClock
+from muster_runtime import SystemClock, collect_garbage_seldom
 from muster_testing.wait import until
 
 AGENTS, STALE = 10_000, 4_000
 _TIMES = 3
-_SHORT, _LONG = 2.0, 300.0
+_SHORT, _LONG = 1.0, 300.0
 """The stale state a second as their interval : late after 1.5 s, lost after 2.5 s."""
 _AT_ONCE = 5_000
 
@@ -42,6 +42,7 @@ async def rows() -> list[Row]:
         partition_share=0.99,
         flapping_changes=1000,
     )
+    collect_garbage_seldom()  # as the registry's process does
     sweeps, told, limits = [], [], []
     async with ground() as here, witness(here) as person:
         registry = Registry(registry_settings(here, presence), SystemClock())
@@ -66,17 +67,22 @@ def _rows(sweeps: list[float], told: list[float], limits: list[float]) -> list[R
 
 async def _lose(registry: Registry, person: Witness) -> tuple[float, float]:
     """Milliseconds of the sweep that loses the stale, and until the last of their losses is heard."""
+    await _beat(registry)
+    await eventually(lambda: _all_said(registry), seconds=60, every=0.1)
     person.changes.clear()
     await _beat(registry)
     began = time.monotonic()
-    # Late at 3 s, lost at 5 s. Between, sweeps that find nothing: a registry that has not swept for two
-    # seconds takes itself for hung, and begins to count silence anew.
-    for seconds in (0, 1.5, 3.1, 4.0, 4.9):
-        await _sleep_until(began + seconds)
+    # Nobody looks between late and lost, so that one sweep finds all of them dead. Nor may it be long: a
+    # registry that has not looked for two seconds takes itself for hung and counts silence anew.
+    while time.monotonic() < began + 1.4 * _SHORT:
         await registry.rounds.sweep()
-    await until(lambda: person.count(Presence.LATE) == STALE, seconds=0.5, every=0.02)
-    await _sleep_until(began + 5.2)
+        await asyncio.sleep(0.2)
+    await asyncio.sleep(max(0.0, began + 2.7 * _SHORT - time.monotonic()))
     return await _timed_sweep(registry, person)
+
+
+async def _all_said(registry: Registry) -> bool:
+    return await registry.outbox.size() == 0
 
 
 async def _timed_sweep(registry: Registry, person: Witness) -> tuple[float, float]:
@@ -85,10 +91,6 @@ async def _timed_sweep(registry: Registry, person: Witness) -> tuple[float, floa
     swept = (time.perf_counter() - began) * 1000
     await until(lambda: person.count(Presence.LOST) == STALE, seconds=30, every=0.01)
     return swept, (time.perf_counter() - began) * 1000
-
-
-async def _sleep_until(moment: float) -> None:
-    await asyncio.sleep(max(0.0, moment - time.monotonic()))
 
 
 async def _beat(registry: Registry) -> None:

@@ -2,14 +2,18 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Literal
 
 import nats
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from muster_bus.broker import render
 from muster_contracts.agent.v1 import AdoptInterval, Heartbeat, Hello, Left, Welcome
 from muster_testing.servers import NatsServer, free_port
 from muster_testing.simulator import Condition, Fleet, Roster, Settings
@@ -216,3 +220,35 @@ async def test_an_agent_on_a_shared_connection_hears_the_orders_to_itself_only(b
         await client.publish(order.subject, order.model_dump_json().encode())
         await until(lambda: fleet["t-00001"].interval == 0.4)
     assert fleet["t-00000"].interval == 0.2
+
+
+@pytest.mark.parametrize("connections", ["each", 2])
+async def test_a_roster_is_let_in_by_the_configuration_muster_writes(
+    connections: Literal["each"] | int,
+) -> None:
+    port = free_port()
+    server = NatsServer("", port)
+    config = render(ROSTER.identities, port=port, store_dir=server.directory / "js")
+    server.config = ROSTER.let_carrier_in(config)
+    settings = Settings(interval=0.1, connections=connections, connect_rate=1000, says_hello=False)
+    with server:
+        async with Fleet(ROSTER, server.url, settings) as fleet:
+            await fleet.connect()
+            await until(lambda: fleet.stats.heartbeats > 20)
+            assert not fleet.stats.errors
+
+
+async def test_the_command_runs_a_fleet_for_a_while_and_prints_its_numbers(
+    broker: NatsServer, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text(b"a secret of this test".hex())
+    options = {"--agents": "4", "--prefix": "t", "--interval": "0.2", "--seconds": "0.5", "--url": broker.url}
+    words = [word for option in options.items() for word in option]
+    command = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "muster_testing.simulator", *words, "--secret-file", str(tmp_path / "secret"),
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, _ = await asyncio.wait_for(command.communicate(), 30)
+    numbers = json.loads(out.splitlines()[-1])
+    assert command.returncode == 0
+    assert (numbers["up"], numbers["connects"]) == (4, 4)
