@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 
@@ -65,19 +66,30 @@ def _inside(name: str) -> int:
 
 
 def _outside(name: str) -> tuple[list[Row], str]:
-    """Run one benchmark in a process group of its own, which ends with it whatever happens."""
+    """Run one benchmark; its processes and files are gone afterwards, whatever happens."""
     sys.stderr.write(f"{name} …")
     sys.stderr.flush()
     began = time.monotonic()
-    command = [sys.executable, "-m", "tests.bench", "--inside", name]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    with tempfile.TemporaryDirectory(prefix="muster-bench-", ignore_cleanup_errors=True) as directory:
+        outcome = _child(name, directory)
+    sys.stderr.write(f" {time.monotonic() - began:.0f} s\n")
+    return outcome
+
+
+def _child(name: str, directory: str) -> tuple[list[Row], str]:
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tests.bench", "--inside", name],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env=os.environ | {"TMPDIR": directory},
+    )
     try:
         out, err = child.communicate(timeout=BENCHMARKS[name].limit_seconds)
     except subprocess.TimeoutExpired:
         return [], f"cannot finish {name} within {BENCHMARKS[name].limit_seconds:.0f} s"
     finally:
         _end_group(child.pid)
-        sys.stderr.write(f" {time.monotonic() - began:.0f} s\n")
     if child.returncode != 0:
         return [], f"cannot measure {name}: {err.decode(errors='replace')[-2000:]}"
     return [Row(**row) for row in json.loads(out)], ""
