@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from registry_world import World, now, world
 
 from fleet_registry.adapters.identities import Identities
 from fleet_registry.domain.grants import GrantPolicy
@@ -36,9 +37,6 @@ from muster_contracts.ids import make_epoch
 from muster_runtime import ConfigurationError, HealthServer
 from muster_runtime.metrics import Gauge
 from muster_testing.wait import until
-
-sys.path.insert(0, str(Path(__file__).parent))
-from registry_world import World, now, world
 
 
 async def test_an_operator_finds_labels_and_groups_agents(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Journeys: agents live and die on a real broker, and the registry says so."""
 
 import asyncio
-import sys
 import time
 from datetime import datetime
 from functools import partial
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from registry_world import INTERVAL, OTHER_BOOT, World, now, world
 
 from fleet_registry.main import Registry
 from muster_bus import AskFailed, Bus
@@ -25,9 +25,6 @@ from muster_contracts.fleet.v1 import (
     RetireAgent,
 )
 from muster_testing.wait import until
-
-sys.path.insert(0, str(Path(__file__).parent))
-from registry_world import INTERVAL, OTHER_BOOT, World, now, world
 
 PATIENT: dict[str, Any] = {"interval": 60.0, "adopts": False}
 """An agent whose silence nobody would notice within a test."""
