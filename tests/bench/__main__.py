@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import importlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -22,6 +23,8 @@ class Benchmark:
     module: str
     limit_seconds: float
 
+
+_CLEAN_UP_SECONDS = 20.0
 
 BENCHMARKS = {
     "B1": Benchmark("tests.bench.b01_ingest", 120),
@@ -60,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _inside(name: str) -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     rows: list[Row] = importlib.import_module(BENCHMARKS[name].module).run()
     sys.stdout.write(json.dumps([row.as_dict() for row in rows]))
     return 0
@@ -89,20 +93,29 @@ def _child(name: str, directory: str) -> tuple[list[Row], str]:
     except subprocess.TimeoutExpired:
         return [], f"cannot finish {name} within {BENCHMARKS[name].limit_seconds:.0f} s"
     finally:
-        _end_group(child.pid)
+        _end(child)
     if child.returncode != 0:
         return [], f"cannot measure {name}: {err.decode(errors='replace')[-2000:]}"
     return [Row(**row) for row in json.loads(out)], ""
 
 
-def _end_group(group: int) -> None:
-    # The servers a benchmark started are in its group; after its own cleaning up there is nobody left.
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    """Let it clean up (a fleet in the background is not of its group), then end the whole group."""
+    child.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(_CLEAN_UP_SECONDS)
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
 
 
 def _as_json(rows: list[Row], failures: list[str]) -> str:
-    return json.dumps({"rows": [row.as_dict() for row in rows], "failures": failures}, indent=2) + "\n"
+    # What was never seen took for ever, which JSON cannot say.
+    finite = [
+        {key: None if value in {math.inf, -math.inf} else value for key, value in row.as_dict().items()}
+        for row in rows
+    ]
+    return json.dumps({"rows": finite, "failures": failures}, indent=2) + "\n"
 
 
 _HEADS = ("id", "what", "Muster", "peer or limit", "ratio", "target", "verdict")
