@@ -101,3 +101,10 @@ def test_any_text_is_a_selector_or_a_selector_error(text: str) -> None:
         position = 0
         assert parse(str(selector)) == selector
     assert 0 <= position <= len(text)
+
+
+def test_a_key_may_have_the_prefix_kubernetes_gives_it() -> None:
+    key = "a-long.domain-name.of-the.team.that-owns-the-label.example.com/" + "n" * 63
+    assert parse(f"{key}=web").requirements[0].key == key
+    with pytest.raises(SelectorError):
+        parse(f"prefix/{'n' * 64}=web")

@@ -36,10 +36,12 @@ Epoch = Annotated[
 ]
 """The first half tells two machines with one id apart; the second orders the runs on one machine."""
 
+LABEL_KEY_PATTERN = r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?$"
+
 LabelKey = Annotated[
     str,
-    StringConstraints(pattern=r"^[a-zA-Z0-9]([a-zA-Z0-9_./-]{0,61}[a-zA-Z0-9])?$"),
-    Field(description="The name of a label, by the rules of Kubernetes."),
+    StringConstraints(pattern=LABEL_KEY_PATTERN),
+    Field(description="The name of a label, by the rules of Kubernetes; may have a prefix and a slash."),
 ]
 LabelValue = Annotated[
     str,

@@ -109,10 +109,14 @@ class DurableFact(Message):
     )
 
 
-class Answer(BaseModel):
-    """What an ask is answered with; travels to the asker's inbox, so it has no subject of its own."""
+class Part(BaseModel):
+    """A part of messages and answers: as immutable and as forbearing towards newer writers as they are."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Answer(Part):
+    """What an ask is answered with; travels to the asker's inbox, so it has no subject of its own."""
 
 
 A_co = TypeVar("A_co", bound=BaseModel, covariant=True)

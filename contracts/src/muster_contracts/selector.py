@@ -19,10 +19,11 @@ from fnmatch import fnmatchcase
 
 from muster_contracts.agent.v1 import AgentKind
 from muster_contracts.fleet.v1 import Presence
+from muster_contracts.ids import LABEL_KEY_PATTERN
 
 ID, KIND, STATE, GROUP = "id", "kind", "state", "group"
 
-_KEY = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9_./-]{0,61}[a-zA-Z0-9])?")
+_KEY = re.compile(LABEL_KEY_PATTERN.strip("^$"))
 _VALUE = re.compile(r"[a-zA-Z0-9_.*?-]*")
 _LABEL_VALUE = re.compile(r"([a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?)?")
 _ID_GLOB = re.compile(r"[a-z0-9*?-]{1,63}")

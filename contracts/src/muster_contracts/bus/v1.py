@@ -41,3 +41,5 @@ class DeadLettered(DurableFact):
     size_bytes: int = Field(description="Of the whole payload.")
     payload: str = Field(max_length=8192, description="The first bytes of the payload, base64.")
     deliveries: int = Field(default=1, description="How often it had been delivered.")
+    stream: str | None = Field(default=None, description="The stream that keeps it whole, if one does.")
+    sequence: int | None = Field(default=None, description="Its place in that stream.")

@@ -3,11 +3,11 @@
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, Field
 
 from muster_contracts.agent.v1 import AgentKind
 from muster_contracts.ids import AgentId, Epoch, GroupName, LabelKey, LabelValue, ServiceName
-from muster_contracts.message import Answer, Ask, DurableFact, Role, Subject
+from muster_contracts.message import Answer, Ask, DurableFact, Part, Role, Subject
 
 REGISTRY = "fleet-registry"
 
@@ -144,11 +144,7 @@ class PartitionEnded(DurableFact):
 # What the answers are made of ----------------------------------------------------------------------
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-
-class AgentRow(_Part):
+class AgentRow(Part):
     """One agent as lists show it."""
 
     id: AgentId
@@ -174,7 +170,7 @@ class AgentRow(_Part):
     )
 
 
-class Connection(_Part):
+class Connection(Part):
     """One session of an agent, from its first to its last sign of life."""
 
     epoch: Epoch
@@ -186,7 +182,7 @@ class Connection(_Part):
     agent_version: str | None = Field(default=None, description="The version the agent said in its hello.")
 
 
-class AgentEvent(_Part):
+class AgentEvent(Part):
     """One line of an agent's history."""
 
     id: str = Field(description="Names this line; the ``before`` of the next page.")
@@ -203,7 +199,7 @@ class AgentEvent(_Part):
     )
 
 
-class Group(_Part):
+class Group(Part):
     """A named selector; its members are whoever matches now."""
 
     name: GroupName
@@ -211,7 +207,7 @@ class Group(_Part):
     members: int = Field(default=0, description="How many agents match now, the retired ones left out.")
 
 
-class Degraded(_Part):
+class Degraded(Part):
     """What the registry cannot do just now, for people."""
 
     since: AwareDatetime = Field(description="When it began.")
@@ -375,7 +371,7 @@ class ExpectAgent(Ask[AgentDetail]):
 
     agent_id: AgentId
     kind: AgentKind = AgentKind.HOST
-    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
+    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, max_length=64)
 
 
 class RetireAgent(Ask[AgentDetail]):

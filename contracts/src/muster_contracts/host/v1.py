@@ -5,17 +5,13 @@ Units are in the names: bytes, seconds, percent (0 to 100), celsius. Counters co
 
 from typing import ClassVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, Field
 
 from muster_contracts.ids import AgentId, Epoch, LabelKey, LabelValue
-from muster_contracts.message import Ask, DurableFact, LiveFact, Role, Subject
+from muster_contracts.message import Ask, DurableFact, LiveFact, Part, Role, Subject
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-
-class Disk(_Part):
+class Disk(Part):
     """One mounted file system with storage behind it."""
 
     mount_point: str = Field(description="Where it is mounted, such as /var.")
@@ -24,7 +20,7 @@ class Disk(_Part):
     total_bytes: int
 
 
-class NetworkInterface(_Part):
+class NetworkInterface(Part):
     """One network interface and its addresses."""
 
     name: str = Field(description="Such as eth0.")
@@ -63,7 +59,7 @@ class Described(DurableFact):
     labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
 
 
-class DiskUsage(_Part):
+class DiskUsage(Part):
     """How full one file system is."""
 
     mount_point: str = Field(description="Where it is mounted, such as /var.")
@@ -73,7 +69,7 @@ class DiskUsage(_Part):
     used_percent: float
 
 
-class DiskTraffic(_Part):
+class DiskTraffic(Part):
     """What one block device moved since boot."""
 
     device: str = Field(description="The block device, such as vda.")
@@ -84,7 +80,7 @@ class DiskTraffic(_Part):
     busy_seconds: float | None = None
 
 
-class NetworkTraffic(_Part):
+class NetworkTraffic(Part):
     """What one interface moved since boot."""
 
     interface: str = Field(description="Such as eth0.")
@@ -98,7 +94,7 @@ class NetworkTraffic(_Part):
     send_drops: int = Field(default=0, description="Packets that were to go and found no room, since boot.")
 
 
-class Temperature(_Part):
+class Temperature(Part):
     """One thermal sensor."""
 
     sensor: str = Field(description="As the kernel names it, such as coretemp.")
