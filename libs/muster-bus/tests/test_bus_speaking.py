@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from muster_bus import AskError, AskFailed, FileSpool, NoAnswer, NobodyAnswers, TooLarge
+from muster_bus.courier import WINDOW
 from muster_contracts.agent.v1 import AgentKind, Heartbeat, Hello, Introduce, LeaveReason, Left, Welcome
 from muster_testing.ground import Ground
 from muster_testing.wait import until
@@ -157,6 +158,20 @@ async def test_a_letter_that_is_refused_waits_and_the_others_pass_it_by(
     assert agent.courier
     assert agent.courier.complaint
     assert "muster.agent.v1.a2.left" in agent.courier.complaint
+    await agent.close()
+    spool.close()
+
+
+async def test_a_window_full_of_refused_letters_holds_up_nothing(ground: Ground, tmp_path: Path) -> None:
+    spool = FileSpool(tmp_path / "spool")
+    agent = await ground.bus("a1", spool=spool)
+    js = (await ground.bus("provisioner")).client.jetstream()
+    await agent.say(*(left("a2") for _ in range(WINDOW)), left("a1"))
+
+    async def kept() -> bool:
+        return (await js.stream_info("AGENT")).state.messages == 1 and await spool.size() == WINDOW
+
+    _: bool = await until(kept)
     await agent.close()
     spool.close()
 

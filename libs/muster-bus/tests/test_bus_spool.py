@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,16 @@ async def test_letters_are_taken_in_the_order_they_were_put_until_they_are_done(
     await spool.done(["id-1", "unknown"])
     assert await spool.take(10) == [letter(2), letter(3)]
     assert await spool.size() == 2
+    spool.close()
+
+
+async def test_letters_of_some_subjects_are_passed_by(tmp_path: Path) -> None:
+    spool = FileSpool(tmp_path / "spool")
+    refused = [replace(letter(number), subject=f"refused.{number}") for number in range(3)]
+    await spool.put(*refused, letter(3), letter(4))
+    assert await spool.take(1, without={one.subject for one in refused}) == [letter(3)]
+    assert await spool.take(2, without=["refused.0", "refused.2"]) == [refused[1], letter(3)]
+    assert await spool.take(9, without=[f"other.{n}" for n in range(50_000)]) == await spool.take(9)
     spool.close()
 
 

@@ -69,6 +69,12 @@ async def test_letters_come_back_whole_and_in_order_until_they_are_done(outbox: 
     assert await outbox.size() == 1
 
 
+async def test_letters_of_some_subjects_are_passed_by(outbox: Outbox) -> None:
+    await outbox.put(*letters(1, 2, 3))
+    assert await outbox.take(1, without={letter(1).subject}) == letters(2)
+    assert await outbox.take(9, without=[letter(n).subject for n in range(3, 50_000)]) == letters(1, 2)
+
+
 async def test_letter_and_row_are_one_transaction(database: Database, outbox: Outbox) -> None:
     with pytest.raises(HalfWay):
         await record(database, outbox, 1, fail=True)

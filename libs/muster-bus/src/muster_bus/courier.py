@@ -109,12 +109,11 @@ class Courier:
     async def _round(self) -> bool:
         """Send one window; True if it got somewhere or there was nothing to do."""
         self._news.clear()
-        letters = await self._spool.take(self._window)
         now = time.monotonic()
         self._refused = {subject: until for subject, until in self._refused.items() if until > now}
-        passing = [letter for letter in letters if letter.subject not in self._refused]
+        passing = await self._spool.take(self._window, without=self._refused.keys())
         if not passing:
-            self._nothing_to_send(waiting=bool(letters))
+            self._nothing_to_send(waiting=bool(self._refused) and await self._spool.size() > 0)
             return True
         outcomes = await self._send(passing)
         done = [

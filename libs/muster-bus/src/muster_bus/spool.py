@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,8 +44,8 @@ class Spool(Protocol):
     async def put(self, *letters: Letter) -> None:
         """Keep the letters; they survive a power cut once this returns. A known id is kept once."""
 
-    async def take(self, limit: int) -> list[Letter]:
-        """The oldest letters, oldest first; they stay until they are done."""
+    async def take(self, limit: int, *, without: Collection[str] = ()) -> list[Letter]:
+        """The oldest letters of other subjects than ``without``, oldest first; they stay until done."""
 
     async def done(self, ids: Iterable[str]) -> None:
         """Forget the letters the broker has acknowledged."""
@@ -95,9 +95,9 @@ class FileSpool:
         """
         await self._run(self._put, letters)
 
-    async def take(self, limit: int) -> list[Letter]:
-        """The oldest letters, oldest first; they stay until they are done."""
-        return await self._run(self._take, limit)
+    async def take(self, limit: int, *, without: Collection[str] = ()) -> list[Letter]:
+        """The oldest letters of other subjects than ``without``, oldest first; they stay until done."""
+        return await self._run(self._take, limit, list(without))
 
     async def done(self, ids: Iterable[str]) -> None:
         """Forget the letters the broker has acknowledged."""
@@ -144,9 +144,12 @@ class FileSpool:
             self._db.execute("UPDATE counts SET value = value + ? WHERE name='dropped'", (surplus,))
         return surplus
 
-    def _take(self, limit: int) -> list[Letter]:
+    def _take(self, limit: int, without: list[str]) -> list[Letter]:
+        # As JSON, since a statement may have only so many parameters.
         rows = self._db.execute(
-            "SELECT id, subject, headers, payload FROM letters ORDER BY seq LIMIT ?", (limit,)
+            "SELECT id, subject, headers, payload FROM letters"
+            " WHERE subject NOT IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT ?",
+            (json.dumps(without), limit),
         )
         return [Letter(one, subject, payload, json.loads(headers)) for one, subject, headers, payload in rows]
 

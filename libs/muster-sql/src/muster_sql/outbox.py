@@ -1,20 +1,24 @@
 """The outbox: letters written in the same transaction as the rows they tell of, until the bus has them."""
 
+import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Integer,
     LargeBinary,
     MetaData,
     Table,
     Text,
+    all_,
     delete,
     event,
     func,
+    literal,
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -82,10 +86,12 @@ class Outbox:
         async with self._database.begin() as connection:
             await self.put_in(connection, letters)
 
-    async def take(self, limit: int) -> list[Letter]:
-        """The oldest letters, oldest first; they stay until they are done."""
+    async def take(self, limit: int, *, without: Collection[str] = ()) -> list[Letter]:
+        """The oldest letters of other subjects than ``without``, oldest first; they stay until done."""
         columns = self._table.c
         query = select(columns.id, columns.subject, columns.payload, columns.headers)
+        if without:
+            query = query.where(self._is_none_of(list(without)))
         async with self._database.read() as connection:
             found = await connection.execute(query.order_by(columns.position).limit(limit))
             return [Letter(row.id, row.subject, row.payload, row.headers) for row in found]
@@ -108,6 +114,13 @@ class Outbox:
         query = select(self._table.c.put_at).order_by(self._table.c.position).limit(1)
         async with self._database.read() as connection:
             return (await connection.execute(query)).scalar_one_or_none()
+
+    def _is_none_of(self, subjects: list[str]) -> ColumnElement[bool]:
+        """All of them in one parameter, since a statement may have only so many."""
+        subject = self._table.c.subject
+        if self._database.is_sqlite:
+            return subject.not_in(select(func.json_each(json.dumps(subjects)).table_valued("value").c.value))
+        return subject != all_(literal(subjects, postgresql.ARRAY(Text)))
 
     async def _make_room(self, connection: AsyncConnection) -> None:
         """Drop the oldest letters above the capacity; they are counted only when there may be too many."""
