@@ -84,7 +84,7 @@ up *args:
 down *args:
     '{{ bin }}/muster' down {{ args }}
 
-[doc("Simulate agents against a running fleet, thousands if need be")]
+[doc("Simulate a fleet to look at: agents (--agents 10000) and a control plane of their own")]
 [group("run")]
 simulate *args:
     '{{ python }}' -m muster_testing.simulator {{ args }}

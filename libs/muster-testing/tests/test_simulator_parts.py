@@ -103,3 +103,18 @@ def test_the_command_prints_the_keys_a_broker_needs(
     keys = json.loads(capsys.readouterr().out)
     assert list(keys) == ["sim-00000", "sim-00001", "sim-carrier"]
     assert all(key.startswith("U") for key in keys.values())
+
+
+def test_without_a_broker_the_command_brings_a_control_plane_of_its_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--agents", "3", "--seconds", "2", "--interval", "0.5"]) == 0
+    said = capsys.readouterr().out
+    last = json.loads(said.splitlines()[-1])
+    assert "export MUSTER_DIR=" in said
+    assert (last["up"], last["errors"]) == (3, {})
+
+
+def test_shared_connections_need_a_broker_that_knows_the_carrier(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--agents", "3", "--connections", "2"]) == 2
+    assert "give --url" in capsys.readouterr().err

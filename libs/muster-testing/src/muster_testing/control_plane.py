@@ -42,6 +42,7 @@ class ControlPlane(Ground):
     async def __aenter__(self) -> Self:
         await super().__aenter__()
         self._write_identities()
+        self._write_client()
         self.redis.start()
         self.registry.start()
         self.operator = await self.bus("operator")
@@ -83,3 +84,8 @@ class ControlPlane(Ground):
     def _write_identities(self) -> None:
         known = {one.public_key: {"role": str(one.role), "name": one.name} for one in self.identities}
         (self.directory / "identities.json").write_text(json.dumps(known))
+
+    def _write_client(self) -> None:
+        """What the muster command reads: ``MUSTER_DIR`` may name this directory."""
+        client = {"servers": [self.server.url], "identity": "operator", "seed_file": "keys/operator.seed"}
+        (self.directory / "client.json").write_text(json.dumps(client))

@@ -1,4 +1,7 @@
-"""``python -m muster_testing.simulator``: a fleet against a broker on this machine, for a while."""
+"""``python -m muster_testing.simulator``: a fleet of simulated agents on this machine, for a while.
+
+Without ``--url`` it brings a control plane of its own, which the muster command can look at.
+"""
 
 import argparse
 import asyncio
@@ -9,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+from muster_testing.control_plane import ControlPlane
 from muster_testing.simulator import CannotSimulate, Condition, Fleet, Roster, Settings
 from muster_testing.simulator.limits import loopback
 
@@ -17,16 +21,23 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; 0 when the time is over or on Ctrl-C, 2 when the fleet cannot be simulated."""
     options = _parser().parse_args(arguments)
     try:
-        loopback(options.url)  # before ten thousand keys are made for nothing
+        _check(options)  # before ten thousand keys are made for nothing
         roster = _roster(options)
         if options.print_keys:
             sys.stdout.write(json.dumps(_keys(roster), indent=2) + "\n")
             return 0
-        asyncio.run(_simulate(options, roster))
+        asyncio.run(_simulate(options, roster) if options.url else _simulate_all(options, roster))
     except CannotSimulate as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.url:
+        loopback(options.url)
+    elif options.connections != "each":
+        raise CannotSimulate("cannot share connections on a broker of the simulator's own: give --url")
 
 
 def _connections(text: str) -> Literal["each"] | int:
@@ -43,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--agents", type=int, default=1000, help="how many (default 1000)")
     add("--connections", type=_connections, default="each", help="'each', or how many in all (default each)")
     add("--interval", type=float, default=15.0, help="seconds between heartbeats until granted others (15)")
-    add("--url", default="nats://127.0.0.1:4222", help="the broker, on this machine only")
+    add("--url", help="a broker on this machine that knows their keys; by default one of the simulator's own")
     add("--connect-rate", type=float, default=400.0, help="connections per second at most (default 400)")
     add("--seconds", type=float, default=60.0, help="stop after this long (default 60)")
     add("--report-every", type=float, default=5.0, help="seconds between two lines of numbers (default 5)")
@@ -63,6 +74,16 @@ def _roster(options: argparse.Namespace) -> Roster:
 
 def _keys(roster: Roster) -> dict[str, str]:
     return roster.public_keys | {roster.carrier.agent_id: roster.carrier.public_key}
+
+
+async def _simulate_all(options: argparse.Namespace, roster: Roster) -> None:
+    """The agents and all they speak to, in a directory of its own that is gone at the end."""
+    interval = {"FLEET_REGISTRY_PRESENCE__INTERVAL_SECONDS": str(options.interval)}
+    async with ControlPlane(others=roster.identities, settings=interval) as plane:
+        sys.stdout.write(f"Look at them from another terminal:\n  export MUSTER_DIR={plane.directory}\n")
+        sys.stdout.write("  muster summary; muster agents; muster agents watch\n")
+        options.url = plane.server.url
+        await _simulate(options, roster)
 
 
 async def _simulate(options: argparse.Namespace, roster: Roster) -> None:
