@@ -48,11 +48,21 @@ def test_a_key_never_shows_its_seed(tmp_path: Path) -> None:
     seed = key.seed.get_secret_value()
     assert seed not in f"{key!r} {key.seed} {vars(key)}"
     (tmp_path / "bad.seed").write_text(seed[:-3])
+    (tmp_path / "bad.seed").chmod(0o600)
     with pytest.raises(BadSeed) as bad:
         Keypair.load(tmp_path / "bad.seed")
     assert seed[:-3] not in str(bad.value)
     with pytest.raises(BadSeed, match="FileNotFoundError"):
         Keypair.load(tmp_path / "none.seed")
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o644])
+def test_a_key_that_others_may_use_is_refused(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "a1.seed"
+    Keypair.generate().save(path)
+    path.chmod(mode)
+    with pytest.raises(BadSeed, match=rf"cannot use the key in {path}: its mode is {mode:04o}.*: chmod 600"):
+        Keypair.load(path)
 
 
 def test_an_identity_that_could_be_a_wildcard_is_refused() -> None:

@@ -1,6 +1,7 @@
 """Who speaks: an Ed25519 nkey, born on the machine that uses it and never leaving it."""
 
 import os
+import stat
 from pathlib import Path
 from typing import Self
 
@@ -11,7 +12,7 @@ from muster_bus.errors import MusterError
 
 
 class BadSeed(MusterError):
-    """Cannot use a seed file: it is missing, or holds no user seed (SU…)."""
+    """Cannot use a seed file: it is missing, others may read it, or it holds no user seed (SU…)."""
 
 
 class Keypair:
@@ -36,10 +37,12 @@ class Keypair:
         """The key kept in ``path``.
 
         Raises:
-            BadSeed: there is none, or it cannot be read; the text never quotes the file.
+            BadSeed: there is none, it cannot be read, or others may read it; the text never quotes the file.
         """
         try:
-            return cls(SecretStr(path.read_text().strip()))
+            with path.open() as file:
+                _refuse_shared(path, os.fstat(file.fileno()))
+                return cls(SecretStr(file.read().strip()))
         except (OSError, ValueError, nkeys.NkeysError) as error:
             raise BadSeed(
                 f"cannot use the key in {path}: {type(error).__name__}; it should hold one seed"
@@ -57,3 +60,11 @@ class Keypair:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
+
+
+def _refuse_shared(path: Path, status: os.stat_result) -> None:
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o077:
+        raise BadSeed(
+            f"cannot use the key in {path}: its mode is {mode:04o}, others may use it: chmod 600 {path}"
+        )
