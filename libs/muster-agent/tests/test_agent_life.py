@@ -243,6 +243,16 @@ async def test_nothing_is_said_while_the_broker_is_away_and_a_beat_and_a_hello_w
     assert sequence == list(range(len(sequence)))
 
 
+async def test_nobody_can_guess_the_id_of_a_goodbye_and_say_it_first(identity: AgentIdentity) -> None:
+    buses = [MemoryBus(), MemoryBus()]
+    for bus in buses:
+        agent = Agent(bus, identity, AgentKind.HOST, "1.0", {}, 5.0, epoch="0123456789ab-0123456789ab")
+        await agent.goodbye(LeaveReason.SHUTDOWN)
+    one, other = (bus.heard(Left)[0].message_id for bus in buses)
+    assert one != other
+    assert one.version == other.version == 4
+
+
 async def test_a_goodbye_is_said_once_and_no_heartbeat_follows(identity: AgentIdentity) -> None:
     bus = MemoryBus()
     async with living(an_agent(bus, identity)) as agent:

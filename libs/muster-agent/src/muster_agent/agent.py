@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import uniform
-from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
+from uuid import UUID, uuid4
 
 from muster_agent.epoch import new_epoch
 from muster_agent.grants import Grants
@@ -118,10 +118,9 @@ class Agent:
         if self._leaving:
             return
         self._leaving = True
-        name = uuid5(NAMESPACE_URL, f"muster:{self.agent_id}/{self.epoch}/left")
-        left = Left(
-            message_id=name, occurred_at=_now(), agent_id=self.agent_id, epoch=self.epoch, reason=reason
-        )
+        # Its id is drawn at random: one that could be guessed could be said first by another agent, and the
+        # stream would take the goodbye for a repeat.
+        left = Left(occurred_at=_now(), agent_id=self.agent_id, epoch=self.epoch, reason=reason)
         await self._bus.say_now(left, timeout=timeout)
 
     def relabel(self, labels: Mapping[str, str]) -> None:
