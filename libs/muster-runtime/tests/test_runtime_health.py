@@ -1,8 +1,10 @@
 """The health server: what an orchestrator learns from the outside."""
 
 import asyncio
+import contextlib
 import http.client
 import json
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,8 +13,10 @@ from typing import Any
 import pytest
 
 from muster_runtime import Count, HealthServer, Shutdown
+from muster_runtime.health_http import SEATS
 from muster_runtime.metrics import GAUGES_UNREADABLE, TASK_CRASHES, Gauge
 from muster_testing.servers import free_port
+from muster_testing.wait import until
 
 APPLES = Count("test_runtime_apples_total", "Apples seen.", ("kind",))
 
@@ -194,3 +198,48 @@ async def test_a_client_that_sends_nothing_blocks_nobody(health: HealthServer) -
     assert (await get(health, "/livez"))[0] == 200
     writer.close()
     await writer.wait_closed()
+
+
+async def test_a_client_that_drips_is_cut_off_when_its_time_is_up(
+    health: HealthServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muster_runtime.health_http.REQUEST_SECONDS", 0.3)
+    reader, writer = await asyncio.open_connection(health.host, health.port)
+
+    async def drip() -> None:
+        with contextlib.suppress(OSError):
+            for byte in b"GET /livez HTTP/1.0\r\nX: " + b"y" * 10_000:
+                writer.write(bytes([byte]))
+                await writer.drain()
+                await asyncio.sleep(0.02)
+
+    dripping = asyncio.create_task(drip())
+    async with asyncio.timeout(5):
+        assert await reader.read() == b""
+    dripping.cancel()
+    writer.close()
+
+
+async def test_who_comes_when_every_seat_is_taken_is_sent_away_until_one_is_free(
+    health: HealthServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muster_runtime.health_http.REQUEST_SECONDS", 2.0)
+    before = threading.active_count()
+    idle = [await asyncio.open_connection(health.host, health.port) for _ in range(SEATS)]
+    await until(lambda: threading.active_count() == before + SEATS)
+    reader, late = await asyncio.open_connection(health.host, health.port)
+    assert (await reader.read()).startswith(b"HTTP/1.0 503 ")
+    assert threading.active_count() <= before + SEATS
+
+    idle[0][1].close()
+
+    async def served() -> bool:
+        try:
+            return (await get(health, "/livez"))[0] == 200
+        except OSError:
+            return False
+
+    _: bool = await until(served)
+    for _reader, writer in idle:
+        writer.close()
+    late.close()

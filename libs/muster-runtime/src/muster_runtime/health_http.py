@@ -2,6 +2,8 @@
 
 import json
 import socket
+import time
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -15,8 +17,16 @@ if TYPE_CHECKING:
 log = logger(__name__)
 
 
+SEATS = 16
+"""As many requests are served at once; who comes when all seats are taken is sent away."""
+REQUEST_SECONDS = 5.0
+"""For the whole of one request, from connecting to the last byte of the answer."""
+
+_SENT_AWAY = b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+
+
 class Server(ThreadingHTTPServer):
-    """Serves each request in a thread of its own."""
+    """Serves each request in a thread of its own, a few at a time and none for long."""
 
     daemon_threads = True
     block_on_close = False
@@ -24,9 +34,34 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], health: "HealthServer") -> None:
         self.health = health
+        self._until: dict[socket.socket, float] = {}  # taken and given back in one step each: no lock
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Give it a seat and a deadline, or send it away at once."""
+        if len(self._until) < SEATS:
+            self._until[request] = time.monotonic() + REQUEST_SECONDS
+            super().process_request(request, client_address)
+            return
+        with suppress(OSError):
+            request.settimeout(0)  # this is the thread that accepts: it waits for nobody
+            request.send(_SENT_AWAY)
+        self.shutdown_request(request)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Whatever became of it, its seat is free again."""
+        self._until.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Called many times a second: whose time is up is cut off, and its thread wakes with an error."""
+        now = time.monotonic()
+        for request, until in self._until.copy().items():
+            if until < now:
+                with suppress(OSError):
+                    request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002  (the base class's names)
         """A client that goes away is no news."""
@@ -35,7 +70,7 @@ class Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: Server
-    timeout = 5.0
+    timeout = REQUEST_SECONDS
     server_version = "muster"
     sys_version = ""
 
