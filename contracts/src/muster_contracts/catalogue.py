@@ -51,15 +51,6 @@ def with_answers(kinds: list[type[Message]]) -> list[type[BaseModel]]:
     return list(dict.fromkeys([*kinds, *answers, Problem]))
 
 
-def by_name(contract: str) -> type[Message]:
-    """The contract called ``contract``, for example ``agent.v1.Heartbeat``.
-
-    Raises:
-        KeyError: there is none.
-    """
-    return {kind.contract(): kind for kind in contracts()}[contract]
-
-
 def area_of(contract: type[Message]) -> str:
     """The area a contract belongs to: ``agent``, ``host``, ``fleet``."""
     return contract.contract().partition(".")[0]

@@ -1,10 +1,18 @@
 """What the kernel's texts mean, and what kind of machine leaves which traces."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from host_agent.domain import proc
+from host_agent.domain.machine import Machine, describe
+from host_agent.domain.speaker import Speaker
 from host_agent.domain.virtualization import Traces, container, virtualization
 from host_agent.domain.vitals import CpuMeter, CpuTimes
+from muster_contracts.host.v1 import Described, NetworkInterface
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+EPOCH = "0123456789ab-018f00000000"
 
 STAT = "cpu  100 10 50 800 40 5 5 10 7 3\ncpu0 1 2 3 4\nintr 5\n"
 MEMINFO = """\
@@ -183,3 +191,24 @@ def test_a_machine_is_told_by_the_traces_it_leaves(traces: Traces, kind: str | N
 
 def test_a_disk_image_made_from_a_container_is_no_container() -> None:
     assert container(Traces(first_cgroup="0::/\n", has_dockerenv=True)) is None
+
+
+def test_a_machine_with_thousands_of_addresses_still_fits_its_message() -> None:
+    balancer = NetworkInterface(
+        name="kube-ipvs0", addresses=[f"10.0.{n // 256}.{n % 256}" for n in range(5000)]
+    )
+    machine = Machine(
+        hostname="web-1",
+        os="Debian",
+        kernel="Linux",
+        cpu_model=None,
+        cpu_count=1,
+        memory_bytes=1,
+        swap_bytes=0,
+        disks=(),
+        network=(balancer,) * 200,
+        virtualization=None,
+        booted_at=NOON,
+    )
+    described = describe(machine, Speaker("web-1", EPOCH, "1"), {}, NOON)
+    assert len(described.model_dump_json()) < Described.MAX_BYTES

@@ -10,6 +10,8 @@ from muster_contracts.host.v1 import Described, Disk, NetworkInterface
 
 MOST_PARTS = 64
 """More disks or interfaces than this are left out, so that a description always fits a message."""
+MOST_ADDRESSES = 16
+"""Of one interface; a load balancer's may have thousands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,12 @@ def describe(machine: Machine, speaker: Speaker, labels: Mapping[str, str], at: 
         memory_bytes=machine.memory_bytes,
         swap_bytes=machine.swap_bytes,
         disks=list(machine.disks[:MOST_PARTS]),
-        network=list(machine.network[:MOST_PARTS]),
+        network=[_bounded(one) for one in machine.network[:MOST_PARTS]],
         virtualization=machine.virtualization,
         booted_at=machine.booted_at,
         labels=dict(labels),
     )
+
+
+def _bounded(interface: NetworkInterface) -> NetworkInterface:
+    return interface.model_copy(update={"addresses": interface.addresses[:MOST_ADDRESSES]})
