@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from muster_bus import AskError, AskFailed, FileSpool, NoAnswer, NobodyAnswers, TooLarge
-from muster_bus.courier import WINDOW
+from muster_bus import AskError, AskFailed, FileSpool, Letter, NoAnswer, NobodyAnswers, TooLarge
+from muster_bus.courier import WINDOW, NotStored
 from muster_contracts.agent.v1 import AgentKind, Heartbeat, Hello, Introduce, LeaveReason, Left, Welcome
 from muster_testing.ground import Ground
 from muster_testing.wait import until
@@ -138,6 +138,21 @@ async def test_a_goodbye_is_in_its_stream_when_say_now_returns(ground: Ground, t
     js = (await ground.bus("provisioner")).client.jetstream()
     assert (await js.stream_info("AGENT")).state.messages == 1
     assert await spool.size() == 0
+    await agent.close()
+    spool.close()
+
+
+async def test_a_goodbye_that_the_disk_does_not_take_goes_to_its_stream(
+    ground: Ground, tmp_path: Path
+) -> None:
+    spool = FileSpool(tmp_path / "spool", capacity=1, when_full="refuse")
+    agent = await ground.bus("a1", spool=spool)
+    await spool.put(Letter("0", "muster.agent.v1.a2.left", b""))
+    await agent.say_now(left("a1"))
+    js = (await ground.bus("provisioner")).client.jetstream()
+    assert (await js.stream_info("AGENT")).state.messages == 1
+    with pytest.raises(NotStored, match=r"cannot store muster\.agent\.v1\.a2\.left"):
+        await agent.say_now(left("a2"), timeout=0.5)
     await agent.close()
     spool.close()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from muster_bus import FileSpool, Letter, SpoolFailed
+from muster_bus import FileSpool, Letter, SpoolFailed, SpoolFull
 
 WRITER = """
 import asyncio, sys
@@ -89,6 +89,60 @@ async def test_a_full_spool_drops_its_oldest_letters_and_counts_them_for_good(tm
     again = FileSpool(tmp_path / "spool", capacity=3)
     assert again.dropped == 6
     again.close()
+
+
+async def test_large_letters_fill_a_spool_before_many_do(tmp_path: Path) -> None:
+    spool = FileSpool(tmp_path / "spool", capacity_bytes=10_000)
+    await spool.put(*(replace(letter(number), payload=b"x" * 3000) for number in range(3)))
+    assert spool.dropped == 0
+    await spool.put(replace(letter(3), payload=b"x" * 6000))
+    assert ([one.id for one in await spool.take(10)], spool.dropped) == (["id-2", "id-3"], 2)
+    await spool.done(["id-2", "id-3"])
+    await spool.put(*(replace(letter(number), payload=b"x" * 3000) for number in range(3)))
+    assert (await spool.size(), spool.dropped) == (3, 2)
+    spool.close()
+
+
+async def test_a_letter_that_no_room_would_do_for_costs_no_other(tmp_path: Path) -> None:
+    spool = FileSpool(tmp_path / "spool", capacity_bytes=1000)
+    await spool.put(letter(0))
+    with pytest.raises(SpoolFull):
+        await spool.put(replace(letter(1), payload=b"x" * 1001))
+    assert (await spool.take(10), spool.dropped) == ([letter(0)], 0)
+    spool.close()
+
+
+async def test_a_spool_that_refuses_keeps_what_it_has(tmp_path: Path) -> None:
+    spool = FileSpool(tmp_path / "spool", capacity=2, when_full="refuse")
+    await spool.put(letter(0))
+    with pytest.raises(SpoolFull, match=r"cannot keep more letters in the spool .*may hold 2 of them"):
+        await spool.put(letter(1), letter(2))
+    assert (await spool.take(10), spool.dropped) == ([letter(0)], 0)
+    await spool.put(letter(0), letter(1))
+    spool.close()
+    again = FileSpool(tmp_path / "spool", capacity_bytes=100, when_full="refuse")
+    with pytest.raises(SpoolFull):
+        await again.put(letter(2))
+    await again.done(["id-0", "id-1"])
+    await again.put(letter(2))
+    again.close()
+
+
+async def test_a_spool_of_an_earlier_release_is_bounded_too(tmp_path: Path) -> None:
+    old = FileSpool(tmp_path / "spool")
+    await old.put(replace(letter(0), payload=b"x" * 900))
+    old.close()
+    file = sqlite3.connect(tmp_path / "spool")
+    file.executescript(
+        "DROP TRIGGER bytes_put; DROP TRIGGER bytes_gone; DELETE FROM counts WHERE name = 'bytes'"
+    )
+    file.close()
+    spool = FileSpool(tmp_path / "spool", capacity_bytes=1000)
+    await spool.put(letter(1))
+    assert [one.id for one in await spool.take(10)] == ["id-0", "id-1"]
+    await spool.put(letter(2))
+    assert [one.id for one in await spool.take(10)] == ["id-1", "id-2"]
+    spool.close()
 
 
 async def test_every_put_that_returned_survives_a_kill(tmp_path: Path) -> None:

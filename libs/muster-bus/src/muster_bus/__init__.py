@@ -12,6 +12,7 @@ from muster_bus.errors import (
     Reject,
     Retry,
     SpoolFailed,
+    SpoolFull,
     TooLarge,
 )
 from muster_bus.identity import BadSeed, Keypair
@@ -36,6 +37,7 @@ __all__ = [
     "Retry",
     "Spool",
     "SpoolFailed",
+    "SpoolFull",
     "TooLarge",
     "letter_of",
 ]

@@ -144,23 +144,21 @@ class Bus:
         """Say a durable fact and wait for its stream, for goodbyes; within the spool it is safe either way.
 
         Raises:
-            NotStored: the stream did not take it within ``timeout`` seconds and there is no spool.
+            NotStored: the stream did not take it within ``timeout`` seconds, and no spool took it either.
         """
         letter = _letter(fact, encode(fact))
-        if self.spool:
-            await self.spool.put(letter)
+        spooled = await self._spooled(letter)
         self.counters.add("said", fact.contract())
         try:
             async with asyncio.timeout(timeout):
                 await self.client.up.wait()
                 await couriers.deliver(self.client, letter, timeout)
         except (NotStored, NotPermitted, TimeoutError) as error:
-            if self.courier is None:
+            if self.courier is None or not spooled:
                 raise NotStored(f"cannot store {letter.subject} within {timeout:g} s") from error
             self.courier.wake()
         else:
-            if self.spool:
-                await self.spool.done([letter.id])
+            await self._take_back(letter, spooled=spooled)
 
     async def settled(self) -> None:
         """Wait until the stream has every durable fact said so far."""
@@ -322,6 +320,26 @@ class Bus:
         else:
             for letter in letters:
                 await couriers.deliver(self.client, letter)
+
+    async def _spooled(self, letter: Letter) -> bool:
+        """Whether the spool has it; where its disk is full, the broker may still take it."""
+        if self.spool is None:
+            return False
+        try:
+            await self.spool.put(letter)
+        except Exception:  # whatever a spool fails with, there is the broker
+            log.exception("cannot spool %s: it goes to its stream alone", letter.subject)
+            return False
+        return True
+
+    async def _take_back(self, letter: Letter, *, spooled: bool) -> None:
+        """Its stream has it, so a spool that fails now costs a repeat that the stream drops."""
+        if self.spool is None or not spooled:
+            return
+        try:
+            await self.spool.done([letter.id])
+        except Exception:
+            log.exception("cannot forget %s: it will be sent again", letter.subject)
 
     async def _say_live(self, message: Message, payload: bytes) -> None:
         if not self.connected:

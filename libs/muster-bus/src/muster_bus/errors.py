@@ -62,3 +62,7 @@ class CannotConnect(MusterError):
 
 class SpoolFailed(MusterError):
     """Cannot keep a durable message: the spool's disk is full or broken."""
+
+
+class SpoolFull(SpoolFailed):
+    """Cannot keep a durable message: the spool has no room for it and drops nothing for it."""

@@ -2,7 +2,8 @@
 
 ``put`` returns when the letters would survive a power cut. ``take`` shows the oldest without removing
 them, ``done`` removes what the broker has. A full spool drops its oldest letters and counts them: news
-beats history, and a bounded disk beats both.
+beats history, and a bounded disk beats both. Where history has been promised to somebody it refuses new
+letters instead.
 """
 
 import asyncio
@@ -13,9 +14,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
-from muster_bus.errors import SpoolFailed
+from muster_bus.errors import SpoolFailed, SpoolFull
+
+CAPACITY_BYTES = 64 << 20
 
 T = TypeVar("T")
 
@@ -54,21 +57,45 @@ class Spool(Protocol):
         """How many letters wait."""
 
 
+# The bytes are counted by the file itself, so that a crash between two writes cannot make the count wrong.
 _TABLES = """
+BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS letters (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,
     subject TEXT NOT NULL, headers TEXT NOT NULL, payload BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 INSERT OR IGNORE INTO counts VALUES ('dropped', 0);
+INSERT OR IGNORE INTO counts SELECT 'bytes',
+    coalesce(sum(length(id) + length(subject) + length(headers) + length(payload)), 0) FROM letters;
+CREATE TRIGGER IF NOT EXISTS bytes_put AFTER INSERT ON letters BEGIN
+    UPDATE counts SET value = value + length(NEW.id) + length(NEW.subject) + length(NEW.headers)
+        + length(NEW.payload) WHERE name = 'bytes'; END;
+CREATE TRIGGER IF NOT EXISTS bytes_gone AFTER DELETE ON letters BEGIN
+    UPDATE counts SET value = value - length(OLD.id) - length(OLD.subject) - length(OLD.headers)
+        - length(OLD.payload) WHERE name = 'bytes'; END;
+COMMIT;
 """
 
 
 class FileSpool:
-    """A spool in one SQLite file (WAL, ``synchronous=FULL``), for who has no database of its own."""
+    """A spool in one SQLite file (WAL, ``synchronous=FULL``), for who has no database of its own.
 
-    def __init__(self, path: Path, capacity: int = 10_000) -> None:
+    It holds at most ``capacity`` letters and ``capacity_bytes`` of them. ``when_full`` it drops the oldest,
+    or refuses the new ones, for callers who have already told somebody that the old ones are safe.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        capacity: int = 10_000,
+        *,
+        capacity_bytes: int = CAPACITY_BYTES,
+        when_full: Literal["drop-oldest", "refuse"] = "drop-oldest",
+    ) -> None:
         self._path = path
         self._capacity = capacity
+        self._capacity_bytes = capacity_bytes
+        self._when_full = when_full
         # One thread owns the connection: the loop never waits for the disk, and letters keep their order.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,6 +110,11 @@ class FileSpool:
         return self._capacity
 
     @property
+    def capacity_bytes(self) -> int:
+        """How many bytes of letters it holds at most: ids, subjects, headers and payloads."""
+        return self._capacity_bytes
+
+    @property
     def dropped(self) -> int:
         """How many letters were dropped for want of room, since the file was made."""
         return self._dropped
@@ -92,6 +124,8 @@ class FileSpool:
 
         Raises:
             SpoolFailed: the disk did not take them; nothing was kept.
+            SpoolFull: a spool that refuses has no room for all of them, or any spool for the last of them
+                alone; nothing was kept.
         """
         await self._run(self._put, letters)
 
@@ -136,13 +170,35 @@ class FileSpool:
         self._dropped += dropped
 
     def _make_room(self) -> int:
-        surplus = max(0, self._size() - self._capacity)
-        if surplus:
-            self._db.execute(
-                "DELETE FROM letters WHERE seq IN (SELECT seq FROM letters ORDER BY seq LIMIT ?)", (surplus,)
+        """Within the transaction of the letters that may not fit; how many were dropped for them."""
+        letters = self._size() - self._capacity
+        held = self._one("SELECT value FROM counts WHERE name='bytes'")[0] - self._capacity_bytes
+        if letters <= 0 and held <= 0:
+            return 0
+        dropped = self._drop_oldest(letters, held) if self._when_full == "drop-oldest" else 0
+        # Dropping everything would be to drop the newest too, and to say that it is kept.
+        if not dropped or not self._size():
+            raise SpoolFull(
+                f"cannot keep more letters in the spool {self._path}: it may hold {self._capacity} of them and "
+                f"{self._capacity_bytes} bytes; let it reach a broker that takes some, or give it more room"
             )
-            self._db.execute("UPDATE counts SET value = value + ? WHERE name='dropped'", (surplus,))
-        return surplus
+        self._db.execute("UPDATE counts SET value = value + ? WHERE name='dropped'", (dropped,))
+        return dropped
+
+    def _drop_oldest(self, letters: int, held: int) -> int:
+        """Drop at least so many letters and at least so many bytes of them; how many letters it were."""
+        dropped = last = 0
+        rows = self._db.execute(
+            "SELECT seq, length(id) + length(subject) + length(headers) + length(payload)"
+            " FROM letters ORDER BY seq"
+        )
+        for seq, size in rows:
+            if dropped >= letters and held <= 0:
+                break
+            dropped, held, last = dropped + 1, held - size, seq
+        rows.close()
+        self._db.execute("DELETE FROM letters WHERE seq <= ?", (last,))
+        return dropped
 
     def _take(self, limit: int, without: list[str]) -> list[Letter]:
         # As JSON, since a statement may have only so many parameters.
