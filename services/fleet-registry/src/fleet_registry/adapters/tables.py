@@ -93,6 +93,7 @@ class SessionRow(Row, table=True):
     __tablename__ = "sessions"
     __table_args__ = (
         Index("ix_sessions_agent", "agent_id", "id"),
+        Index("ix_sessions_ended", "disconnected_at"),
         Index(
             "ix_sessions_open",
             "agent_id",

@@ -12,14 +12,20 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 
 from fleet_registry.ports import Unavailable
 from muster_sql import DatabaseError
 
 C = TypeVar("C", bound="Reaching")
 
-TROUBLE = (DatabaseError, OperationalError, InterfaceError, OSError, TimeoutError)
+TROUBLE = (DatabaseError, DBAPIError, OSError, TimeoutError)
+"""What may be over when it is tried again. Of many outages (a server that shuts down, a full disk, too many
+connections) the driver for PostgreSQL says no more than DBAPIError: all is trouble that is not told below."""
+OURS = (IntegrityError, ProgrammingError, DataError)
+"""What was asked cannot be done, however often it is tried."""
+BAD_VALUE = "22"
+"""The class of PostgreSQL's error codes for values it cannot take; its driver has no kind for them."""
 
 
 class Reaching:
@@ -59,6 +65,14 @@ def _translating(method: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return await self.reach(asyncio.ensure_future(method(self, *args, **kwargs)))
         except TROUBLE as error:
+            if _is_ours(error):
+                raise
             raise Unavailable(f"cannot use the database just now: {type(error).__name__}") from error
 
     return call
+
+
+def _is_ours(error: Exception) -> bool:
+    if not isinstance(error, DBAPIError):
+        return False
+    return isinstance(error, OURS) or str(getattr(error.orig, "sqlstate", None)).startswith(BAD_VALUE)
