@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from muster_bus import Bus, BusSettings
-from muster_bus.batches import Batches
-from muster_bus.deadletters import DeadLetters
+from muster_bus.batches import MAX_OF_ONE_SAYER, Batches
+from muster_bus.deadletters import MAX_PER_MINUTE, DeadLetters
 from muster_bus.metrics import Counters
 from muster_contracts.agent.v1 import AgentKind, Heartbeat
 from muster_contracts.bus.v1 import DeadLettered, DeadReason
@@ -46,7 +46,7 @@ async def test_every_heartbeat_arrives_once_in_few_lists_and_in_order(server: Na
     async def hear(beats: list[Heartbeat]) -> None:
         lists.append(beats)
 
-    await registry.hear_batches(Heartbeat, hear, queue="registry", max_batch=1000)
+    await registry.hear_batches(Heartbeat, hear, queue="registry", max_batch=1000, max_of_one_sayer=3000)
     for sequence in range(3000):
         await agent.say(beat(sequence=sequence))
 
@@ -70,9 +70,9 @@ async def test_members_of_a_queue_share_and_two_queues_each_hear_all(server: Nat
     async def to_gateway(beats: list[Heartbeat]) -> None:
         heard["gateway"] += [one.sequence for one in beats]
 
-    await members[0].hear_batches(Heartbeat, to_registry, queue="registry")
-    await members[1].hear_batches(Heartbeat, to_registry, queue="registry")
-    await members[2].hear_batches(Heartbeat, to_gateway, queue="gateway")
+    await members[0].hear_batches(Heartbeat, to_registry, queue="registry", max_of_one_sayer=500)
+    await members[1].hear_batches(Heartbeat, to_registry, queue="registry", max_of_one_sayer=500)
+    await members[2].hear_batches(Heartbeat, to_gateway, queue="gateway", max_of_one_sayer=500)
     for sequence in range(500):
         await agent.say(beat(sequence=sequence))
 
@@ -112,6 +112,7 @@ async def test_what_is_bad_in_a_batch_is_buried_one_by_one(server: NatsServer) -
     assert sorted(letter.reason for letter in letters) == sorted(
         [DeadReason.MALFORMED] * 3 + [DeadReason.OVERSIZED, DeadReason.FOREIGN_ID, DeadReason.WRONG_VERSION]
     )
+    assert [letter.size_bytes for letter in letters if letter.reason is DeadReason.OVERSIZED] == [5000]
     assert len(heard) == 1
     assert all("a1" not in letter.detail or "field" in letter.detail for letter in letters)
     await agent.close()
@@ -153,6 +154,7 @@ async def test_what_a_slow_handler_has_no_room_for_is_counted() -> None:
         max_batch=10,
         max_wait_seconds=0.001,
         max_pending=50,
+        max_of_one_sayer=1000,
     )
     batches.put(subject, payload, None)
     await until(lambda: heard == 1)
@@ -178,3 +180,75 @@ async def test_what_is_there_at_the_end_is_handed_over(server: NatsServer) -> No
     await registry.close()
     assert len(heard) == 1
     await agent.close()
+
+
+async def test_who_floods_takes_no_place_of_another(caplog: pytest.LogCaptureFixture) -> None:
+    counters, heard = Counters(), []
+
+    async def hear(beats: list[Heartbeat]) -> None:
+        heard.extend(beats)
+
+    batches = Batches(
+        Heartbeat,
+        hear,
+        DeadLetters("fleet-registry", counters, None),
+        counters,
+        max_batch=5000,
+        max_wait_seconds=0.01,
+        max_pending=1000,
+    )
+    for _ in range(100_000):
+        batches.put(b"muster.agent.v1.mallory.heartbeat", b"{" + b"x" * 3000, None)
+    for name in ("a1", "a2"):
+        batches.put(f"muster.agent.v1.{name}.heartbeat".encode(), beat(name).model_dump_json().encode(), None)
+    await until(lambda: heard)
+    assert [one.agent_id for one in heard] == ["a1", "a2"]
+    assert counters.of("dead_letters", "malformed") == MAX_OF_ONE_SAYER
+    assert counters.of("dropped_surplus", "agent.v1.Heartbeat") == 100_000 - MAX_OF_ONE_SAYER
+    assert sum("muster.agent.v1.mallory.heartbeat are dropped" in line for line in caplog.messages) == 1
+    batches.put(b"muster.agent.v1.mallory.heartbeat", beat("mallory").model_dump_json().encode(), None)
+    await until(lambda: len(heard) == 3)
+    await batches.stop()
+
+
+async def test_what_waits_is_bounded_in_bytes_and_holds_nothing_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("muster_bus.batches.MAX_PENDING_BYTES", 100_000)
+    counters = Counters()
+    batches = Batches(
+        Heartbeat,
+        asyncio.Event().wait,  # type: ignore[arg-type]  # never called: nothing good is put
+        DeadLetters("fleet-registry", counters, None),
+        counters,
+        max_batch=5000,
+        max_wait_seconds=0.01,
+        max_pending=1000,
+    )
+    for number in range(100):
+        batches.put(f"muster.agent.v1.a{number}.heartbeat".encode(), b" " * 1_000_000, None)
+    held = [len(payload) for _, payload, _ in batches._items]
+    assert max(held) == Heartbeat.MAX_BYTES + 1
+    assert sum(held) < 100_000 + max(held)
+    await batches.stop()
+    assert counters.of("dead_letters", "oversized") == len(held)
+    assert counters.of("dropped_batches", "agent.v1.Heartbeat") == 100 - len(held)
+    assert batches._bytes == 0
+
+
+async def test_dead_letters_of_one_sayer_leave_room_for_those_of_others() -> None:
+    kept: list[DeadLettered] = []
+    counters = Counters()
+
+    async def say(letter: DeadLettered) -> None:
+        kept.append(letter)
+
+    letters = DeadLetters("fleet-registry", counters, say)
+    for number in range(MAX_PER_MINUTE * 2):
+        subject = f"muster.agent.v1.mallory.{('heartbeat', 'left')[number % 2]}"
+        assert await letters.bury(subject, b"{", DeadReason.MALFORMED, "not JSON")
+    await letters.bury("muster.agent.v1.a1.left", b"{", DeadReason.MALFORMED, "not JSON")
+    assert len(kept) in {11, 21}  # another minute may begin meanwhile
+    assert kept[-1].original_subject == "muster.agent.v1.a1.left"
+    assert counters.of("dead_letters_not_kept", "of one sayer") == MAX_PER_MINUTE * 2 - len(kept) + 1
+    assert counters.of("dead_letters") == MAX_PER_MINUTE * 2 + 1

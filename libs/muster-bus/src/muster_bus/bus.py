@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from muster_bus import courier as couriers
 from muster_bus.answering import Answering
-from muster_bus.batches import Batches
+from muster_bus.batches import MAX_OF_ONE_SAYER, Batches
 from muster_bus.courier import Courier, NotStored
 from muster_bus.deadletters import DeadLetters
 from muster_bus.errors import AskFailed, CannotConnect, NoAnswer, NobodyAnswers, NotPermitted, TooLarge
@@ -239,8 +239,12 @@ class Bus:
         max_batch: int = 5000,
         max_wait_seconds: float = 0.05,
         max_pending: int = 100_000,
+        max_of_one_sayer: int = MAX_OF_ONE_SAYER,
     ) -> None:
         """Hear a firehose of live facts in lists; while the handler is slow, drops are counted.
+
+        From one list to the next, ``max_of_one_sayer`` (50) messages of one sayer are taken; its surplus is
+        dropped unread and counted.
 
         Raises:
             NotPermitted: this identity may not hear them.
@@ -248,6 +252,7 @@ class Bus:
         batches = Batches(
             contract, handler, self.dead_letters, self.counters,
             max_batch=max_batch, max_wait_seconds=max_wait_seconds, max_pending=max_pending,
+            max_of_one_sayer=max_of_one_sayer,
         )  # fmt: skip
         self._batches.append(batches)
 

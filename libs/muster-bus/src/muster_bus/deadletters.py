@@ -2,6 +2,8 @@
 
 import base64
 import logging
+import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
@@ -14,7 +16,9 @@ log = logging.getLogger("muster.bus")
 KEPT_BYTES = 6000
 """How much of a payload is kept; base64 makes it 8,000 characters."""
 MAX_PER_MINUTE = 600
-"""More dead letters than this from one process are only counted: one broken sayer must not fill a stream."""
+"""More dead letters than this from one process are only counted, so that they do not fill a stream."""
+MAX_OF_ONE_SAYER = 10
+"""More in a minute of one sayer are only counted, so that it does not use up what all have together."""
 
 Say = Callable[[DeadLettered], Awaitable[None]]
 
@@ -29,7 +33,8 @@ class DeadLetters:
         self._service = service
         self._counters = counters
         self._say = say
-        self._minute = (0, 0)
+        self._minute = 0
+        self._spent: Counter[str] = Counter()
 
     async def bury(
         self,
@@ -40,11 +45,17 @@ class DeadLetters:
         *,
         contract_name: str | None = None,
         deliveries: int = 1,
+        size_bytes: int | None = None,
     ) -> bool:
-        """Keep one message that cannot be taken; False if it could not be kept just now."""
+        """Keep one message that cannot be taken; False if it could not be kept just now.
+
+        ``size_bytes`` is the size of the whole payload where ``payload`` is only its beginning.
+        """
         self._counters.add("dead_letters", reason)
+        if not self._within_budget(subject):
+            return True
         log.warning("kept a dead letter: %s on %s: %s", reason.value, subject, detail)
-        if self._say is None or not self._within_budget():
+        if self._say is None:
             return True
         fact = DeadLettered(
             occurred_at=datetime.now(UTC),
@@ -53,7 +64,7 @@ class DeadLetters:
             reason=reason,
             detail=detail[:2000],
             contract_name=contract_name[:200] if contract_name else None,
-            size_bytes=len(payload),
+            size_bytes=len(payload) if size_bytes is None else size_bytes,
             payload=base64.b64encode(payload[:KEPT_BYTES]).decode(),
             deliveries=deliveries,
         )
@@ -65,15 +76,23 @@ class DeadLetters:
             await self._say(fact)
         except MusterError:
             log.exception("cannot keep a dead letter of %s", fact.original_subject)
-            self._counters.add("dead_letters_not_kept")
+            self._counters.add("dead_letters_not_kept", "failed")
             return False
         return True
 
-    def _within_budget(self) -> bool:
-        now = int(datetime.now(UTC).timestamp()) // 60
-        minute, count = self._minute
-        self._minute = (now, count + 1 if now == minute else 1)
-        within = self._minute[1] <= MAX_PER_MINUTE
-        if not within:
-            self._counters.add("dead_letters_not_kept")
-        return within
+    def _within_budget(self, subject: str) -> bool:
+        """Two budgets a minute: one of each sayer, and one of all together."""
+        minute = int(time.monotonic()) // 60
+        if minute != self._minute:
+            self._minute, self._spent = minute, Counter()
+        sayer = ".".join(subject.split(".")[3:4]) or subject
+        if self._spent[sayer] >= MAX_OF_ONE_SAYER:
+            self._counters.add("dead_letters_not_kept", "of one sayer")
+            return False
+        if self._spent.total() >= MAX_PER_MINUTE:
+            self._counters.add("dead_letters_not_kept", "of all")
+            return False
+        self._spent[sayer] += 1
+        if self._spent[sayer] == MAX_OF_ONE_SAYER:
+            log.warning("more dead letters of %s are only counted, for up to a minute", sayer)
+        return True

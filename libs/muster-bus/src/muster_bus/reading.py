@@ -81,7 +81,7 @@ class Reader(Generic[M]):
 
     def _check_size(self, payload: bytes) -> None:
         if len(payload) > self.contract.MAX_BYTES:
-            text = f"{len(payload)} bytes, where {self.contract.contract()} allows {self.contract.MAX_BYTES}"
+            text = f"larger than the {self.contract.MAX_BYTES} bytes {self.contract.contract()} allows"
             raise Unreadable(DeadReason.OVERSIZED, text)
 
     def _check_version(self, subject: str, contract_name: str | None) -> None:
