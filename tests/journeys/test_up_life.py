@@ -374,6 +374,32 @@ def test_a_place_that_cannot_be_written_to_is_refused_by_name(home: Home, tmp_pa
         assert "--dir" in told.stderr
 
 
+def test_a_record_that_is_a_directory_is_refused_for_that_reason(home: Home) -> None:
+    home.directory.mkdir(mode=0o700)
+    (home.directory / "fleet.json").mkdir()
+    told = home.run("up", "--detach", code=1)
+    assert told.stderr.startswith("cannot write ")
+    assert "fleet.json: is a directory; move that directory away" in told.stderr
+
+
+def test_a_directory_that_others_may_write_to_is_neither_started_nor_stopped_in(home: Home) -> None:
+    home.directory.mkdir()
+    home.directory.chmod(0o777)
+    for words in (("up", "--detach"), ("up",), ("down",)):
+        told = home.run(*words, code=1)
+        assert told.stderr.startswith(f"cannot use {home.directory}: others may write to it, do chmod")
+    home.directory.chmod(0o700)
+
+
+def test_who_only_reads_a_lock_is_left_alone(home: Home) -> None:
+    home.run("up", "--detach")
+    home.run("down")
+    with subprocess.Popen(["tail", "-f", str(home.directory / "run" / "nats.lock")]) as reader:
+        assert "Nothing runs" in home.run("down").stdout
+        assert reader.poll() is None
+        reader.terminate()
+
+
 def test_a_full_disk_is_told_and_leaves_nothing_running(home: Home) -> None:
     """A limit on the size of files stands in for the disk; it needs no root."""
     done = subprocess.run(

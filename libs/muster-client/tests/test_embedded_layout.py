@@ -1,5 +1,6 @@
 """The directory of a fleet: where it is, that it is private, and what is said when it cannot be had."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -63,3 +64,52 @@ def test_a_read_only_directory_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(CannotStart, match="Permission denied"):
         Layout.at(tmp_path / "fleet").create()
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o1777, 0o702])
+@pytest.mark.parametrize("part", ["", "run", "logs"])
+def test_a_directory_that_others_may_write_to_is_refused(tmp_path: Path, part: str, mode: int) -> None:
+    place = tmp_path / part
+    place.mkdir(exist_ok=True)
+    place.chmod(mode)
+    with pytest.raises(CannotStart, match=f"cannot use {place}: others may write to it, do chmod go-w"):
+        Layout.at(tmp_path).create()
+    place.chmod(0o755)
+    Layout.at(tmp_path).create()
+
+
+def test_a_directory_of_somebody_else_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    owner = os.geteuid()
+    monkeypatch.setattr("os.geteuid", lambda: owner + 1)
+    with pytest.raises(
+        CannotStart, match=f"cannot use .*: it belongs to user {owner} and you are {owner + 1}"
+    ):
+        Layout.at(tmp_path).create()
+
+
+def test_a_directory_that_others_may_replace_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.raises(CannotStart, match=f"others may replace it, do chmod o-w {tmp_path}"):
+        Layout.at(tmp_path / "fleet").create()
+    tmp_path.chmod(0o1777)  # as /tmp is: only owners may rename there
+    Layout.at(tmp_path / "fleet").create()
+
+
+def test_a_link_to_ones_own_directory_is_followed_once_and_one_inside_is_refused(tmp_path: Path) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.mkdir(mode=0o700)
+    link.symlink_to(real)
+    assert Layout.at(link).root == real
+    (real / "logs").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CannotStart, match=f"cannot use {real}/logs: it is a symbolic link"):
+        Layout.at(link).create()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_link_where_it_tries_to_write_is_not_followed(tmp_path: Path) -> None:
+    layout, precious = Layout.at(tmp_path / "fleet"), tmp_path / "precious"
+    precious.write_text("precious")
+    layout.create()
+    (layout.run / "writable").symlink_to(precious)
+    layout.create()
+    assert precious.read_text() == "precious"

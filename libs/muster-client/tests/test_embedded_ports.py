@@ -2,6 +2,8 @@
 
 import socket
 
+import pytest
+
 from muster_client.embedded.ports import LOOPBACK, choose, is_free
 
 
@@ -31,3 +33,8 @@ def test_a_port_remembered_for_two_names_goes_to_one_of_them() -> None:
     chosen = choose(["a", "b"], {"a": port, "b": port})
     assert chosen["a"] == port
     assert chosen["b"] != port
+
+
+@pytest.mark.parametrize("port", [70_000, -5])
+def test_what_is_no_port_is_replaced(port: int) -> None:
+    assert choose(["a"], {"a": port})["a"] != port

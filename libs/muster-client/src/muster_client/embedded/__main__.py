@@ -34,8 +34,7 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return ANOTHER_RUNS
     except FleetError as error:
-        if chosen.foreground:
-            sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{error}\n")  # in the background this is the log, which our parent quotes
         return 1
     return 0
 

@@ -69,6 +69,10 @@ def directory(layout: Layout) -> Finding:
         return fail(f"{there} cannot be written to", "choose another place with --dir or MUSTER_DIR")
     if there != layout.root:
         return ok(f"{layout.root} will be made by muster up")
+    try:
+        layout.check()
+    except CannotStart as error:
+        return fail(*str(error).split(", do ", 1))
     return ok(str(layout.root))
 
 

@@ -97,8 +97,11 @@ def stop(layout: Layout) -> list[str]:
     """Stop the fleet in order, its supervisor last; the names of what was stopped, none if nothing ran.
 
     Raises:
-        FleetError: something did not end.
+        FleetError: something did not end, or others may have written what would be believed here.
     """
+    if not os.path.lexists(layout.root):
+        return []
+    layout.check()
     record = _settled(layout)
     stopped = [entry.name for entry in reversed(record.survivors)]
     if record.supervised and record.supervisor:
@@ -155,7 +158,10 @@ def _why(layout: Layout, record: Record) -> str:
         return record.problem
     if record.phase in (Phase.STOPPING, Phase.STOPPED):
         return "cannot start: it was told to stop meanwhile"
-    quoted = "".join(f"\n  {line}" for line in tail(layout.log("supervisor"), 8))
+    lines = tail(layout.log("supervisor"), 8)
+    if lines and lines[-1].startswith("cannot"):
+        return lines[-1]
+    quoted = "".join(f"\n  {line}" for line in lines)
     return f"cannot start the supervisor; the end of {layout.log('supervisor')}:{quoted}"
 
 

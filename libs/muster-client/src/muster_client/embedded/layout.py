@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muster_client.embedded.errors import CannotStart
+from muster_client.embedded.files import distrust, exposed, replace_whole
 
 LEAST_FREE_BYTES = 32 << 20
 """With less, the broker would soon refuse what it cannot keep."""
@@ -35,8 +36,14 @@ class Layout:
 
     @classmethod
     def at(cls, directory: Path | None) -> "Layout":
-        """The fleet in ``directory``, or in the default one; absolute, since processes change theirs."""
-        return cls(Path(os.path.abspath((directory or default_directory()).expanduser())))  # noqa: PTH100 (links stay)
+        """The fleet in ``directory``, or in the default one.
+
+        Absolute, since processes change theirs; links are resolved once, so that none is turned meanwhile.
+        """
+        chosen = (directory or default_directory()).expanduser()
+        return cls(
+            Path(os.path.realpath(chosen))
+        )  # unlike Path.resolve, without an error for what is no path
 
     @property
     def state(self) -> Path:
@@ -128,19 +135,32 @@ class Layout:
         """Every directory below the root."""
         return (self.keys, self.broker, self.redis, self.registry, self.agent, self.logs, self.run)
 
-    def create(self) -> None:
-        """Make every directory, 0700, and see that it can be written to.
+    def check(self) -> None:
+        """See that nobody else can put files here, which we would then write to, or processes to kill.
 
         Raises:
-            CannotStart: the directory cannot be made or written to.
+            CannotStart: a directory is somebody else's, a link, or writable for others.
+            OSError: one cannot be looked at.
+        """
+        there = (path for path in (self.root, *self.parts) if os.path.lexists(path))
+        if complaint := next(filter(None, map(distrust, there)), "") or exposed(self.root):
+            raise CannotStart(complaint)
+
+    def create(self) -> None:
+        """Make every directory, 0700, and see that it can be written to, and by nobody else.
+
+        Raises:
+            CannotStart: the directory cannot be made or written to, or others may write to it.
         """
         try:
             # Modes are set where we create, and left alone where not: --dir may name any place.
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.check()
             for part in self.parts:
                 part.mkdir(exist_ok=True, mode=0o700)
+            self.check()
             probe = self.run / "writable"
-            probe.write_bytes(b"Muster was here.\n")
+            replace_whole(probe, "Muster was here.\n")
             probe.unlink()
             free = shutil.disk_usage(self.root).free
         except OSError as error:

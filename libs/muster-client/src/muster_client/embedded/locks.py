@@ -2,9 +2,11 @@
 
 import fcntl
 import os
+import stat
 from pathlib import Path
 
 from muster_client.embedded.errors import CannotStart
+from muster_client.embedded.files import open_private
 
 
 class Lock:
@@ -21,7 +23,7 @@ class Lock:
             CannotStart: the file system has no locks, or the file cannot be opened.
         """
         try:
-            self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self.descriptor = open_private(self.path, os.O_RDWR | os.O_CREAT)
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.drop()
@@ -41,19 +43,33 @@ class Lock:
 
 
 def holders(path: Path) -> list[int]:
-    """The pids that have ``path`` open; empty where the system does not tell."""
+    """The pids that hold the lock on ``path``; who only reads the file is none of them.
+
+    Empty where the system does not tell.
+    """
     try:
-        wanted = path.stat()
+        wanted = path.lstat()
     except OSError:
+        return []
+    if not stat.S_ISREG(wanted.st_mode):
         return []
     found = []
     for folder in Path("/proc").glob("[0-9]*/fd"):
         try:
-            if any(_same(handle, wanted) for handle in folder.iterdir()):
+            if any(_same(handle, wanted) and _locks(handle) for handle in folder.iterdir()):
                 found.append(int(folder.parent.name))
         except OSError:  # somebody else's process, or gone meanwhile
             continue
     return [pid for pid in found if pid != os.getpid()]
+
+
+def _locks(handle: Path) -> bool:
+    """Whether the lock was taken by this descriptor, or the one it was inherited from."""
+    try:
+        told = (handle.parents[1] / "fdinfo" / handle.name).read_text()
+    except OSError:
+        return False
+    return any(line.startswith("lock:") and "FLOCK" in line for line in told.splitlines())
 
 
 def _same(handle: Path, wanted: os.stat_result) -> bool:

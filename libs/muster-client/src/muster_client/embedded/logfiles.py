@@ -3,11 +3,14 @@
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from muster_client.embedded.files import open_private
 
 LIMIT_BYTES = 20 * 1024 * 1024
 KEPT = 3
@@ -32,16 +35,22 @@ def rotate_live(path: Path, limit: int = LIMIT_BYTES) -> bool:
     if not _outgrown(path, limit):
         return False
     _make_room(path)
-    shutil.copyfile(path, _older(path, 1))
-    _older(path, 1).chmod(0o600)
-    # Writers opened the file for appending, so they go on at its new end.
-    os.truncate(path, 0)
+    beside = open_private(_older(path, 1), os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    with os.fdopen(beside, "wb") as older, os.fdopen(open_private(path, os.O_RDWR), "r+b") as current:
+        shutil.copyfileobj(current, older)
+        # Writers opened the file for appending, so they go on at its new end.
+        current.truncate(0)
     return True
 
 
 def open_log(path: Path) -> int:
-    """A descriptor to append to ``path`` with; the file is its owner's alone."""
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    """A descriptor to append to ``path`` with; the file is its owner's alone.
+
+    Raises:
+        CannotStart: it is a link, or no ordinary file.
+        OSError: it cannot be opened.
+    """
+    return open_private(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 
 def tail(path: Path, count: int) -> list[str]:
@@ -148,7 +157,11 @@ def _short(value: object) -> str:
 
 
 def _outgrown(path: Path, limit: int) -> bool:
-    return path.is_file() and path.stat().st_size > limit
+    try:
+        seen = path.lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(seen.st_mode) and seen.st_size > limit
 
 
 def _older(path: Path, age: int) -> Path:
@@ -157,7 +170,7 @@ def _older(path: Path, age: int) -> Path:
 
 def _make_room(path: Path) -> None:
     for age in range(KEPT - 1, 0, -1):
-        if _older(path, age).exists():
+        if os.path.lexists(_older(path, age)):
             _older(path, age).replace(_older(path, age + 1))
 
 

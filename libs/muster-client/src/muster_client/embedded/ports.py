@@ -55,7 +55,7 @@ def _any(held: list[socket.socket]) -> int:
 
 def _hold(port: int, held: list[socket.socket]) -> int:
     """Bind ``port`` and return it; 0 if it is taken or none."""
-    if port == 0:
+    if not 0 < port < 1 << 16:
         return 0
     probe = socket.socket()
     held.append(probe)

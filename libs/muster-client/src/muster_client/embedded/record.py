@@ -4,13 +4,16 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from muster_client.embedded.errors import FleetError
+from muster_client.embedded.errors import CannotStart, FleetError
+from muster_client.embedded.files import open_private, replace_whole
 from muster_client.embedded.layout import Layout
 from muster_client.embedded.processes import Process
+
+PORTS = range(1, 1 << 16)
 
 
 class Phase(StrEnum):
@@ -80,23 +83,27 @@ def read(layout: Layout) -> Record:
         FleetError: it is somebody else's.
     """
     try:
-        text = layout.state.read_text(errors="replace")
+        text = _text(layout)
     except PermissionError as error:
         raise FleetError(f"cannot read {layout.state}: it belongs to another user") from error
-    except OSError:
+    except (OSError, CannotStart):
         return Record()
     # A record cut short by a power failure says nothing of processes: those are gone as well.
-    with suppress(ValueError, KeyError, TypeError, AttributeError):
+    with suppress(ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return _parse(json.loads(text))
     return Record()
 
 
 def write(layout: Layout, record: Record) -> None:
     """Replace ``fleet.json`` in one step, so that readers see the old record or the new one."""
-    fresh = layout.state.with_suffix(".json.new")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(asdict(record), file, indent=2)
-    fresh.replace(layout.state)
+    replace_whole(layout.state, json.dumps(asdict(record), indent=2))
+
+
+def _text(layout: Layout) -> str:
+    """What stands in the record; nothing if whoever wrote it is not the owner of the directory."""
+    with os.fdopen(open_private(layout.state, os.O_RDONLY), errors="replace") as file:
+        written_by = os.fstat(file.fileno()).st_uid
+        return file.read() if written_by == layout.root.stat().st_uid else ""
 
 
 def _parse(raw: dict[str, Any]) -> Record:
@@ -104,13 +111,22 @@ def _parse(raw: dict[str, Any]) -> Record:
         phase=Phase(raw["phase"]),
         supervisor=_process(raw["supervisor"]),
         problem=str(raw["problem"]),
-        ports={str(name): int(port) for name, port in raw["ports"].items()},
+        # What is no port would make every start fail that asks for the ports of the last one.
+        ports={str(name): int(port) for name, port in raw["ports"].items() if int(port) in PORTS},
         entries=tuple(_entry(entry) for entry in raw["entries"]),
     )
 
 
 def _entry(raw: dict[str, Any]) -> Entry:
-    return replace(Entry(**raw), state=State(raw["state"]), process=_process(raw["process"]))
+    return Entry(
+        name=str(raw["name"]),
+        state=State(raw["state"]),
+        endpoint=str(raw["endpoint"]),
+        log=str(raw["log"]),
+        process=_process(raw["process"]),
+        restarts=int(raw["restarts"]),
+        detail=str(raw["detail"]),
+    )
 
 
 def _process(raw: dict[str, Any] | None) -> Process | None:

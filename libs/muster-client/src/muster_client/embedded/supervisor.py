@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from muster_client.embedded import plan, ports
 from muster_client.embedded.child import Child, Part
 from muster_client.embedded.errors import AlreadyRunning, CannotStart, PortTaken
+from muster_client.embedded.files import cannot_write
 from muster_client.embedded.journal import Journal
 from muster_client.embedded.layout import Layout
 from muster_client.embedded.locks import Lock
@@ -66,9 +67,7 @@ class Supervisor:
         try:
             write(self._layout, self._record)
         except OSError as error:
-            raise CannotStart(
-                f"cannot write {self._layout.state}: {error.strerror}; is the disk full?"
-            ) from error
+            raise CannotStart(cannot_write(self._layout.state, error)) from error
         for name in stop_orphans(self._layout, before):
             self._journal.warning("stopped what the supervisor before us had left running", process=name)
         for name in plan.NAMES:
