@@ -132,6 +132,39 @@ async def test_an_older_row_version_never_overwrites_a_newer_one(redis: RedisInd
     assert await redis.watched() == set()
 
 
+async def test_a_verdict_or_a_label_does_not_bring_an_old_interval_back(redis: RedisIndex) -> None:
+    await redis.put([entry(last_seen=ago(60))], {}, now())
+    await redis.beat([Beat("web-1", FIRST, 15.0)])
+    for version, stated in ((1, False), (2, False), (2, True)):
+        await redis.put([entry(version=version, last_seen=ago(60), stated=stated)], {}, now())
+        assert await _interval(redis) == 15
+    await redis.put([entry(epoch=SECOND, version=3, interval_seconds=7.0)], {}, now())
+    assert await _interval(redis) == 7
+    await redis.put([entry(epoch=SECOND, version=3, interval_seconds=9.0, stated=True)], {}, now())
+    assert await _interval(redis) == 9
+
+
+async def _interval(redis: RedisIndex, agent_id: str = "web-1") -> float:
+    return float(str(await redis._redis.hget(redis._prefix + agent_id, "i")))
+
+
+async def test_what_redis_lost_is_filled_with_the_interval_stated_last(redis: RedisIndex) -> None:
+    heard_elsewhere = now() + timedelta(seconds=1)
+    truth = [entry(last_seen=ago(60), stated=True), entry("web-2", last_seen=ago(60), stated=True)]
+
+    async def recorded() -> list[Entry]:
+        return truth
+
+    index = PresenceIndex(redis, recorded, SystemClock())
+    await index.recover()
+    await index.beat([Beat("web-1", FIRST, 15.0)])
+    truth[1] = entry("web-2", last_seen=heard_elsewhere, interval_seconds=20.0, stated=True)
+    await redis._redis.flushall()
+    await index.beat([])
+    await until(lambda: _recovers(index))
+    assert [await _interval(redis, name) for name in ("web-1", "web-2")] == [15, 20]
+
+
 async def test_a_flushed_redis_is_not_believed(redis: RedisIndex) -> None:
     await redis.put([entry()], {}, now())
     await redis._redis.flushall()

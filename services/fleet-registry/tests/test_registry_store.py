@@ -8,6 +8,7 @@ import tempfile
 import warnings
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -379,6 +380,30 @@ async def test_a_page_of_history_is_read_along_its_index(tmp_path: Path) -> None
 async def test_a_database_has_one_name_for_ever(url: str, books: Books, exits: AsyncExitStack) -> None:
     other = Books(await exits.enter_async_context(Database.open(url)))
     assert len({await books.store.realm(), await other.store.realm(), await books.store.realm()}) == 1
+
+
+class Noting(NoIndex):
+    """An index that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[Entry] = []
+
+    async def put(self, entries: Sequence[Entry], judged: Judged | None = None) -> set[str]:
+        self.told += entries
+        return set()
+
+
+async def test_only_a_beat_states_the_interval_to_the_index(books: Books) -> None:
+    index = Noting()
+    roll = Roll(books.store, index, SystemClock(), Policies(partition=UNCUT))
+    await roll.take([sign(interval_seconds=15.0)])
+    await roll.take([sign(what=Signal.OVERDUE)])
+    await roll.update("web-1", lambda agent: replace(agent, assigned={"a": "b"}))
+    assert [(one.interval_seconds, one.stated) for one in index.told] == [
+        (15, True),
+        (15, False),
+        (15, False),
+    ]
 
 
 @translated

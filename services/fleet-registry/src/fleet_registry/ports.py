@@ -42,7 +42,11 @@ class News:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One agent as the index holds it; an entry of an older row ``version`` never overwrites a newer one."""
+    """One agent as the index holds it; an entry of an older row ``version`` never overwrites a newer one.
+
+    Nor does its interval overwrite a known one of the same run, unless it is ``stated`` and nothing was heard
+    of the run since: what is read for a verdict or a label may be a minute old.
+    """
 
     agent_id: str
     epoch: str | None
@@ -50,6 +54,8 @@ class Entry:
     interval_seconds: float
     version: int
     last_seen: datetime | None
+    stated: bool = False
+    """Whether the interval is what the run stated when it was last seen."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -268,9 +268,10 @@ def _entries(rollcall: Rollcall) -> list[Entry]:
 
 def _entry(agent: Agent, spoke: Mapping[str, Sign]) -> Entry:
     beat = spoke.get(agent.id)
-    interval = (beat and beat.interval_seconds) or agent.interval_seconds or 5.0
+    stated = beat.interval_seconds if beat else None
+    interval = stated or agent.interval_seconds or 5.0
     seen = beat.at if beat else agent.last_seen
-    return Entry(agent.id, agent.epoch, agent.presence, interval, agent.version, seen)
+    return Entry(agent.id, agent.epoch, agent.presence, interval, agent.version, seen, stated is not None)
 
 
 def _judged(decided: Decided) -> dict[str, datetime | None]:

@@ -21,6 +21,7 @@ class _Known:
     interval_seconds: float
     version: int
     last_seen: datetime | None
+    stated: bool = False
     contender: str | None = None
     contest_since: datetime | None = None
 
@@ -38,7 +39,7 @@ class Mirror:
         for beat in beats:
             known = self._known.get(beat.agent_id)
             if known is not None and known.epoch == beat.epoch and known.presence in LIVE:
-                known.last_seen, known.interval_seconds = now, beat.interval_seconds
+                known.last_seen, known.interval_seconds, known.stated = now, beat.interval_seconds, True
                 self._touched.add(beat.agent_id)
                 if known.presence is Presence.LATE:
                     news.append(News(beat))
@@ -52,20 +53,12 @@ class Mirror:
             known = self._known.get(entry.agent_id)
             if known is not None and known.version > entry.version:
                 continue
-            seen = [entry.last_seen] if entry.last_seen else []
-            if known is not None and known.epoch == entry.epoch and known.last_seen:
-                seen.append(known.last_seen)
-            self._known[entry.agent_id] = _Known(
-                entry.epoch, entry.presence, entry.interval_seconds, entry.version, max(seen, default=None)
-            )
+            self._known[entry.agent_id] = _merged(known, entry)
             self._touched.add(entry.agent_id)
 
     def entries(self) -> list[Entry]:
         """All that is known."""
-        return [
-            Entry(id_, one.epoch, one.presence, one.interval_seconds, one.version, one.last_seen)
-            for id_, one in self._known.items()
-        ]
+        return [_entry(id_, one) for id_, one in self._known.items()]
 
     def live_epoch(self, agent_id: str) -> str | None:
         """The run an agent is taken to be in, if it is taken to run at all."""
@@ -85,11 +78,27 @@ class Mirror:
     def take_touched(self) -> list[Entry]:
         """The agents that have spoken since this was last asked."""
         touched, self._touched = self._touched, set()
-        return [
-            Entry(id_, one.epoch, one.presence, one.interval_seconds, one.version, one.last_seen)
-            for id_ in touched
-            if (one := self._known.get(id_)) is not None
-        ]
+        return [_entry(id_, one) for id_ in touched if (one := self._known.get(id_)) is not None]
+
+
+def _entry(agent_id: str, one: _Known) -> Entry:
+    return Entry(
+        agent_id, one.epoch, one.presence, one.interval_seconds, one.version, one.last_seen, one.stated
+    )
+
+
+def _merged(known: _Known | None, entry: Entry) -> _Known:
+    """What is known of an agent once ``entry`` is; the interval is the one its run stated last."""
+    now = _Known(
+        entry.epoch, entry.presence, entry.interval_seconds, entry.version, entry.last_seen, entry.stated
+    )
+    if known is None or known.epoch != entry.epoch:
+        return now
+    before, after = (one.last_seen.timestamp() if one.last_seen else 0.0 for one in (known, entry))
+    if not entry.stated or after < before:
+        now.interval_seconds, now.stated = known.interval_seconds, known.stated
+    now.last_seen = entry.last_seen if after >= before else known.last_seen
+    return now
 
 
 def _news(beat: Beat, known: _Known | None, now: datetime) -> News:

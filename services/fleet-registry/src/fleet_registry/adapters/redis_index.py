@@ -77,13 +77,15 @@ local time = redis.call('TIME')
 local now = time[1] + time[2] / 1e6
 local spoke = {}
 for _, one in ipairs(cjson.decode(ARGV[2])) do
-  local id, epoch, presence, interval, version, age, judged = unpack(one)
+  local id, epoch, presence, interval, version, age, judged, stated = unpack(one)
   local key = prefix .. id
-  local seen = redis.call('HMGET', key, 'e', 'v', 'l')
+  local seen = redis.call('HMGET', key, 'e', 'v', 'l', 'i')
   if not seen[2] or tonumber(seen[2]) <= version then
     local last = age >= 0 and now - age or 0
     local same = seen[1] == epoch
     if same and seen[3] then
+      -- The interval is the one its run stated last.
+      if not stated or last < tonumber(seen[3]) then interval = tonumber(seen[4]) end
       last = math.max(last, tonumber(seen[3]))
       -- Half a millisecond: a stamp on its way through a datetime may lose a microsecond.
       if judged ~= '' and tonumber(seen[3]) > tonumber(judged) + 0.0005 then spoke[#spoke + 1] = id end
@@ -321,7 +323,7 @@ def _packed(entry: Entry, judged: Judged, now: datetime) -> tuple[object, ...]:
     at = judged.get(entry.agent_id)
     return (
         entry.agent_id, entry.epoch or "", entry.presence, entry.interval_seconds, entry.version, age,
-        "" if at is None else f"{at.timestamp():.6f}",
+        "" if at is None else f"{at.timestamp():.6f}", entry.stated,
     )  # fmt: skip
 
 

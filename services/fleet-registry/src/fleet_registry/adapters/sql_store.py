@@ -104,7 +104,15 @@ class SqlStore(Reaching):
         async with self._database.read() as connection:
             found = (await connection.execute(query)).all()
         return [
-            Entry(id_, epoch, Presence(state), interval or ASSUMED_INTERVAL_SECONDS, version, seen)
+            Entry(
+                id_,
+                epoch,
+                Presence(state),
+                interval or ASSUMED_INTERVAL_SECONDS,
+                version,
+                seen,
+                bool(interval),
+            )
             for id_, epoch, state, interval, version, seen in found
         ]
 
