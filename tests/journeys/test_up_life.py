@@ -19,6 +19,8 @@ import jsonschema
 import psutil
 import pytest
 
+from muster_bus.identity import Keypair
+
 MUSTER = str(Path(sys.executable).parent / "muster")
 SCHEMAS = Path(__file__).parents[2] / "contracts" / "cli"
 NAMES = ["nats", "redis", "fleet-registry", "host-agent"]
@@ -159,7 +161,7 @@ def test_a_fleet_comes_up_shows_itself_and_leaves_nothing_running(home: Home) ->
         for seen in psutil.Process(pid).net_connections(kind="inet")
         if seen.status == psutil.CONN_LISTEN
     ]
-    assert len(listening) >= len(NAMES)
+    assert len(listening) == len(NAMES)  # and none to monitor the broker, which would tell everybody
     assert all(ip_address(address).is_loopback for address in listening)
     home.comes_online()
     assert "Nothing failed" in home.run("doctor").stdout
@@ -330,6 +332,56 @@ def test_a_fleet_in_the_foreground_ends_with_its_terminal(home: Home, how: signa
     assert "Ready after" in said
     assert "Stopped; the next muster up finds everything as it was." in said
     assert gone(pids)
+
+
+def is_ready(home: Home) -> bool:
+    """Whether the fleet says so."""
+    try:
+        return bool(json.loads((home.directory / "fleet.json").read_text())["phase"] == "ready")
+    except FileNotFoundError:
+        return False
+
+
+def test_a_fleet_whose_reader_goes_away_runs_on(home: Home) -> None:
+    front = home.start("up")
+    assert front.stdout
+    front.stdout.readline()
+    front.stdout.close()
+    eventually(lambda: is_ready(home))
+    os.kill(home.pids()["redis"], signal.SIGKILL)  # something to tell to nobody
+    eventually(lambda: home.look()["redis"]["restarts"])
+    assert home.pids()["supervisor"] == front.pid
+    front.terminate()
+    assert front.wait(60) == 0
+
+
+def test_a_fleet_started_without_standard_streams_runs(home: Home) -> None:
+    front = subprocess.Popen(["sh", "-c", f"exec {MUSTER} up <&- >&- 2>&-"], env=home.environment)
+    eventually(lambda: is_ready(home))
+    assert home.pids()["supervisor"] == front.pid
+    front.terminate()
+    assert front.wait(60) == 0
+
+
+def test_whatever_a_fleet_makes_is_its_owners_alone_under_any_umask(home: Home) -> None:
+    subprocess.run(
+        ["sh", "-c", f"umask 000; exec {MUSTER} up --detach"],
+        env=home.environment, check=True, timeout=90, capture_output=True,
+    )  # fmt: skip
+    home.comes_online()
+    open_to = [path for path in home.directory.rglob("*") if path.lstat().st_mode & 0o077]
+    # Public by the agent's own decision, and within a directory that is not.
+    assert {path.name for path in open_to} <= {"agent-id"}
+
+
+def test_an_agent_that_has_the_name_of_a_service_is_told_so(home: Home) -> None:
+    (home.directory / "agent").mkdir(parents=True)
+    (home.directory / "agent" / "agent-id").write_text("operator\n")
+    (home.directory / "agent" / "agent.seed").touch(mode=0o600)
+    Keypair.generate().save(home.directory / "agent" / "agent.seed")
+    told = home.run("up", "--detach", code=1)
+    assert told.stderr.startswith("cannot start host-agent: cannot let the agent 'operator' in")
+    assert "remove " in told.stderr
 
 
 def test_a_start_interrupted_leaves_nothing_running(home: Home) -> None:

@@ -25,10 +25,15 @@ def up(
 
     In the foreground until Ctrl-C, which stops everything in order. Exit codes: 0 done, 1 cannot start.
     """
+    import os  # noqa: PLC0415
+
     from muster_client.embedded import launch  # noqa: PLC0415  (not needed by any other command)
+    from muster_client.embedded.files import open_standard_streams  # noqa: PLC0415
     from muster_client.embedded.layout import Layout  # noqa: PLC0415
     from muster_client.embedded.view import View  # noqa: PLC0415
 
+    os.umask(0o077)
+    open_standard_streams()
     with told():
         layout = Layout.at(directory)
         layout.create()

@@ -2,13 +2,14 @@
 
 import argparse
 import asyncio
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 from muster_client.embedded import plan
 from muster_client.embedded.errors import AlreadyRunning, FleetError
-from muster_client.embedded.files import open_own
+from muster_client.embedded.files import open_own, open_standard_streams
 from muster_client.embedded.journal import Journal
 from muster_client.embedded.launch import ANOTHER_RUNS
 from muster_client.embedded.layout import Layout
@@ -27,6 +28,8 @@ def main() -> int:
     options.add_argument("--foreground", action="store_true")
     chosen = options.parse_args()
     layout = Layout.at(chosen.dir)
+    os.umask(0o077)  # also for what the processes below us make
+    open_standard_streams()
     try:
         layout.create()
         asyncio.run(_in_foreground(layout) if chosen.foreground else _in_background(layout))

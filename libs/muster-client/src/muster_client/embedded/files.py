@@ -5,6 +5,7 @@ import os
 import secrets
 import shutil
 import stat
+import sys
 from pathlib import Path
 from typing import IO
 
@@ -128,3 +129,23 @@ def exposed(path: Path) -> str:
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             return f"cannot use {path}: others may replace it, do chmod o-w {above}"
     return ""
+
+
+def open_standard_streams() -> None:
+    """Have the standard streams go nowhere where they were closed, so that no file takes their place."""
+    for name, descriptor, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            lead_nowhere(descriptor)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(descriptor, mode, closefd=False))
+
+
+def lead_nowhere(descriptor: int) -> None:
+    """Point ``descriptor`` at /dev/null, whatever it was."""
+    nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    if nowhere != descriptor:
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+    os.set_inheritable(descriptor, True)  # noqa: FBT003  (positional only)

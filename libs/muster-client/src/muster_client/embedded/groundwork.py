@@ -8,6 +8,7 @@ import json
 import sys
 from pathlib import Path
 
+from muster_agent.identity import ID_FILE
 from muster_agent.identity import Identity as AgentIdentity
 from muster_bus.broker import Identity, render
 from muster_bus.errors import MusterError
@@ -23,17 +24,17 @@ ROLES: tuple[Role | Special, ...] = (Special.PROVISIONER, Special.SYSTEM, Role.F
 """Everybody but the agent, whose key is its own affair; each role speaks under its own name."""
 
 
-def lay(layout: Layout, *, port: int, monitor_port: int) -> None:
+def lay(layout: Layout, *, port: int) -> None:
     """Make what is missing and write the configuration anew; keys once made are never changed.
 
     Raises:
         MusterError: a key cannot be used.
+        CannotStart: a file cannot be written, or the agent has a name that is taken.
         OSError: a file cannot be written.
     """
     identities = [Identity(role, role.value, _key(layout, role.value).public) for role in ROLES]
     identities.append(_agent(layout))
-    config = render(identities, port=port, monitor_port=monitor_port, host=LOOPBACK, store_dir=layout.broker)
-    keep(layout.broker_config, config)
+    keep(layout.broker_config, _config(layout, identities, port))
     known = {one.public_key: {"role": one.role.value, "name": one.name} for one in identities}
     keep(layout.identities, json.dumps(known, indent=2))
     client = {
@@ -42,6 +43,15 @@ def lay(layout: Layout, *, port: int, monitor_port: int) -> None:
         "seed_file": str(layout.seed(Role.OPERATOR.value).relative_to(layout.root)),
     }
     keep(layout.client, json.dumps(client, indent=2))
+
+
+def _config(layout: Layout, identities: list[Identity], port: int) -> str:
+    try:
+        # No monitoring port: it would tell every user of this machine who is connected and what is kept.
+        return render(identities, port=port, host=LOOPBACK, store_dir=layout.broker)
+    except ValueError as error:
+        advice = f"remove {layout.agent / ID_FILE} to have this machine enter the fleet under a new id"
+        raise CannotStart(f"cannot start host-agent: {error}; {advice}") from error
 
 
 def _key(layout: Layout, identity: str) -> Keypair:
@@ -64,10 +74,9 @@ def main() -> int:
     options = argparse.ArgumentParser(prog="groundwork")
     options.add_argument("--dir", type=Path, required=True)
     options.add_argument("--port", type=int, required=True)
-    options.add_argument("--monitor-port", type=int, required=True)
     chosen = options.parse_args()
     try:
-        lay(Layout.at(chosen.dir), port=chosen.port, monitor_port=chosen.monitor_port)
+        lay(Layout.at(chosen.dir), port=chosen.port)
     except (MusterError, CannotStart, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

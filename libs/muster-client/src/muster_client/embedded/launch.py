@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 from muster_client.embedded.errors import CannotStart, FleetError
@@ -33,7 +34,8 @@ def in_foreground(layout: Layout) -> NoReturn:
     Raises:
         CannotStart: this Python cannot be started again.
     """
-    sys.stdout.flush()
+    with suppress(OSError):  # whoever read us is gone
+        sys.stdout.flush()
     command = [*_supervisor(layout), "--foreground"]
     try:
         os.execv(command[0], command)  # noqa: S606  (no shell wanted)
@@ -154,13 +156,13 @@ def _is_locked(layout: Layout) -> bool:
 
 
 def _why(layout: Layout, record: Record) -> str:
+    lines = tail(layout.log("supervisor"), 8)
+    if lines and lines[-1].startswith("cannot"):  # it could not even write its record
+        return lines[-1]
     if record.phase is Phase.FAILED and record.problem:
         return record.problem
     if record.phase in (Phase.STOPPING, Phase.STOPPED):
         return "cannot start: it was told to stop meanwhile"
-    lines = tail(layout.log("supervisor"), 8)
-    if lines and lines[-1].startswith("cannot"):
-        return lines[-1]
     quoted = "".join(f"\n  {line}" for line in lines)
     return f"cannot start the supervisor; the end of {layout.log('supervisor')}:{quoted}"
 

@@ -12,8 +12,7 @@ from muster_client.embedded.ports import LOOPBACK
 NATS, REDIS, REGISTRY, AGENT = "nats", "redis", "fleet-registry", "host-agent"
 NAMES = (NATS, REDIS, REGISTRY, AGENT)
 """Every process, in the order of starting; they stop the other way round."""
-MONITOR = "nats-monitor"
-PORTS = (NATS, MONITOR, REDIS, REGISTRY, AGENT)
+PORTS = NAMES
 """What needs a port; a service's is that of its health and metrics."""
 _SERVICE_STOP_SECONDS = 15.0
 """Services drain for up to 10 s."""
@@ -26,7 +25,7 @@ def nats(layout: Layout, ports: Mapping[str, int], provision: Callable[[], Await
         command=[str(binaries.nats_server()), "-c", str(layout.broker_config)],
         directory=layout.broker,
         endpoint=f"nats://{LOOPBACK}:{ports[NATS]}",
-        ready=readiness.http(ports[MONITOR], "/healthz?js-enabled-only=true"),
+        ready=readiness.nats(ports[NATS]),
         then=provision,
     )
 

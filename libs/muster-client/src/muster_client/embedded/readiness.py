@@ -16,6 +16,13 @@ def http(port: int, path: str) -> Probe:
     return lambda: _answers(port, request, lambda reply: reply.split(b" ", 2)[1:2] == [b"200"])
 
 
+def nats(port: int) -> Probe:
+    """Ready when the broker greets: it listens to clients only once JetStream is there."""
+    return lambda: _answers(
+        port, b"", lambda reply: reply.startswith(b"INFO ") and b'"jetstream":true' in reply
+    )
+
+
 def redis(port: int, password: str) -> Probe:
     """Ready when a PING is answered: it has loaded its data, and the password is right."""
     request = f"AUTH {password}\r\nPING\r\n".encode()

@@ -137,9 +137,7 @@ class Supervisor:
         self._tell()
 
         async def ground() -> None:
-            await self._once(
-                "groundwork", "--port", str(chosen[plan.NATS]), "--monitor-port", str(chosen[plan.MONITOR])
-            )
+            await self._once("groundwork", "--port", str(chosen[plan.NATS]))
             await broker.start()
 
         await _together(cache.start(), ground())

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import IO
 
+from muster_client.embedded.files import lead_nowhere
 from muster_client.embedded.layout import Layout, default_directory
 from muster_client.embedded.logfiles import Follower, Line
 from muster_client.embedded.processes import Process, memory_of
@@ -68,6 +69,9 @@ class View:
         try:
             self._out.write(f"{text}\n")
             self._out.flush()
+        except BrokenPipeError:
+            # What is still in the buffer would make the interpreter complain at its end.
+            lead_nowhere(self._out.fileno())
         except (OSError, ValueError):
             return
 
