@@ -182,6 +182,60 @@ async def test_what_is_there_at_the_end_is_handed_over(server: NatsServer) -> No
     await agent.close()
 
 
+async def test_bad_ones_cost_no_good_one_even_if_they_cannot_be_kept() -> None:
+    counters, heard = Counters(), []
+    good = beat().model_dump_json().encode()
+
+    async def hear(beats: list[Heartbeat]) -> None:
+        heard.extend(beats)
+
+    async def fail(_: DeadLettered) -> None:
+        raise ZeroDivisionError
+
+    batches = Batches(
+        Heartbeat,
+        hear,
+        DeadLetters("fleet-registry", counters, fail),
+        counters,
+        max_batch=5000,
+        max_wait_seconds=0.001,
+        max_pending=1000,
+    )
+    batches.put(b"muster.agent.v1.a1.heartbeat", b"{", None)
+    batches.put(b"muster.agent.v1.\xff.heartbeat", good, None)
+    batches.put(b"muster.agent.v1.a1.heartbeat", good, None)
+    await until(lambda: heard)
+    await batches.stop()
+    assert len(heard) == 1
+    assert counters.of("dead_letters", "malformed") == 2
+    assert counters.of("dead_letters_not_kept", "failed") == 2
+
+
+async def test_a_good_one_is_heard_before_the_bad_ones_of_its_batch_are_kept() -> None:
+    counters, story = Counters(), []
+
+    async def hear(_: list[Heartbeat]) -> None:
+        story.append("heard")
+
+    async def keep(_: DeadLettered) -> None:
+        story.append("kept")
+
+    batches = Batches(
+        Heartbeat,
+        hear,
+        DeadLetters("fleet-registry", counters, keep),
+        counters,
+        max_batch=5000,
+        max_wait_seconds=0.001,
+        max_pending=1000,
+    )
+    batches.put(b"muster.agent.v1.a1.heartbeat", b"{", None)
+    batches.put(b"muster.agent.v1.a1.heartbeat", beat().model_dump_json().encode(), None)
+    await until(lambda: len(story) == 2)
+    await batches.stop()
+    assert story == ["heard", "kept"]
+
+
 async def test_who_floods_takes_no_place_of_another(caplog: pytest.LogCaptureFixture) -> None:
     counters, heard = Counters(), []
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -208,14 +209,44 @@ async def test_waits_between_failures_grow(ground: Ground) -> None:
     assert (raw.waits[0], raw.waits[-1]) == (1.0, 60.0)
 
 
+async def test_a_fact_that_no_budget_is_left_for_comes_again_and_live_ones_cannot_spend_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("muster_bus.deadletters.MAX_PER_MINUTE", 1)
+    monkeypatch.setattr("muster_bus.deadletters.time", SimpleNamespace(monotonic=lambda: 60.0))
+    letters: list[DeadLettered] = []
+    counters, raw = Counters(), _Recorded(b"{")
+
+    async def say(letter: DeadLettered) -> None:
+        letters.append(letter)
+
+    keeper = DeadLetters("fleet-registry", counters, say)
+    durable = Durable(Route(Way.DURABLE, Left, _always_fail), keeper, counters)
+    raw.reply = "$JS.ACK.AGENT.c.1.1.1.1.0"
+    for _ in range(3):  # live ones; the last two are only counted
+        assert await keeper.bury("muster.agent.v1.a1.heartbeat", b"{", DeadReason.MALFORMED, "")
+    await durable.take(raw)
+    assert (len(letters), raw.acks, raw.waits) == (2, 1, [])
+    await durable.take(raw)
+    assert (len(letters), raw.acks, raw.waits) == (2, 1, [1.0])
+    assert counters.of("dead_letters_put_off") == 1
+    monkeypatch.setattr("muster_bus.deadletters.time", SimpleNamespace(monotonic=lambda: 120.0))
+    await durable.take(raw)
+    assert (len(letters), raw.acks) == (3, 2)
+
+
 async def _always_fail(_: Left) -> None:
     raise ZeroDivisionError
 
 
 class _Recorded(Msg):
-    def __init__(self) -> None:
-        super().__init__(_client=None, subject="muster.agent.v1.a1.left", data=GOOD)  # type: ignore[arg-type]
+    def __init__(self, data: bytes = GOOD) -> None:
+        super().__init__(_client=None, subject="muster.agent.v1.a1.left", data=data)  # type: ignore[arg-type]
         self.waits: list[float] = []
+        self.acks = 0
+
+    async def ack(self) -> None:
+        self.acks += 1
 
     async def nak(self, delay: float | None = None) -> None:
         assert delay is not None
@@ -463,3 +494,23 @@ async def test_a_fact_and_what_follows_from_it_share_a_trace(ground: Ground) -> 
         with continued({"traceparent": "00-" + "ab" * 16 + "-b7ad6b7169203331-01"}):
             await agent.say(left())
         await until(lambda: traces == ["ab" * 16])
+
+
+async def test_a_heap_of_large_messages_does_not_cut_a_service_off(ground: Ground) -> None:
+    agent, heard = await ground.bus("a1"), []
+    js = (await ground.bus("provisioner")).client.jetstream()
+    config = (await js.stream_info("AGENT")).config
+    await js.update_stream(config.evolve(max_msg_size=-1))  # as streams were before they had a bound
+    for _ in range(80):
+        await agent.client.publish("muster.agent.v1.a1.left", b"{" + b"x" * 1_000_000)
+    await agent.client.flush()
+    await agent.say(good := left())
+
+    async def hear(fact: Left) -> None:
+        heard.append(fact)
+
+    async with ServiceBus.open(ground.settings("fleet-registry"), routes_of(hear)) as service:
+        await until(lambda: heard == [good])
+        assert service.bus.counters.of("dead_letters", "oversized") == 80
+        assert service.bus.counters.of("disconnects") == 0
+    assert "Slow Consumer" not in ground.server.log

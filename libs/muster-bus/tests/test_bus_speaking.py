@@ -9,6 +9,7 @@ import pytest
 
 from muster_bus import AskError, AskFailed, FileSpool, Letter, NoAnswer, NobodyAnswers, TooLarge
 from muster_bus.courier import WINDOW, NotStored
+from muster_bus.spool import Letter
 from muster_contracts.agent.v1 import AgentKind, Heartbeat, Hello, Introduce, LeaveReason, Left, Welcome
 from muster_testing.ground import Ground
 from muster_testing.wait import until
@@ -240,6 +241,28 @@ async def test_a_live_message_that_cannot_be_read_is_counted_and_the_next_is_hea
     assert registry.counters.of("handler_failures", "agent.v1.Heartbeat") == 1
 
 
+@pytest.mark.parametrize(
+    "poison",
+    [
+        b"PUB muster.agent.v1.a1.hello _INBOX.a1.\xff 2\r\n{}\r\n",
+        b"HPUB muster.agent.v1.a1.hello 16 18\r\nNATS/1.0 \xff\xff\xff\r\n\r\n{}\r\n",
+    ],
+)
+async def test_bytes_that_are_no_text_deafen_nobody(ground: Ground, poison: bytes) -> None:
+    agent, registry = await ground.bus("a1"), await ground.bus("fleet-registry")
+    heard: list[Hello] = []
+
+    async def welcome(question: Hello) -> Welcome:
+        heard.append(question)
+        return Welcome(agent_id=question.agent_id, interval_seconds=5, deadline_seconds=12.5)
+
+    await registry.answer(Hello, welcome)
+    await agent.client._send_command(poison)
+    await agent.client._flush_pending()
+    assert (await agent.ask(hello("a1"))).interval_seconds == 5
+    assert len(heard) == 1
+
+
 async def test_a_bus_that_closes_lets_its_answers_end_and_gives_up_endless_ones(ground: Ground) -> None:
     agent, registry = await ground.bus("a1"), await ground.bus("fleet-registry")
     begun: list[bool] = []
@@ -262,3 +285,32 @@ async def test_a_bus_that_closes_lets_its_answers_end_and_gives_up_endless_ones(
     assert isinstance(answers[0], Welcome)
     assert isinstance(answers[1], NoAnswer)
     assert ended == [{}, {"endless": "yes"}]
+
+
+async def test_what_its_stream_never_takes_is_refused_or_dropped_and_holds_up_nothing(
+    ground: Ground, tmp_path: Path
+) -> None:
+    js = (await ground.bus("provisioner")).client.jetstream()
+    config = (await js.stream_info("AGENT")).config
+    await js.update_stream(config.evolve(max_msg_size=2000))
+    large = left("a1").model_copy(update={"epoch": "x" * 3000})
+    agent = await ground.bus("a1")
+    for saying in (agent.say(large), agent.say_now(large)):
+        with pytest.raises(TooLarge, match=r"cannot store muster\.agent\.v1\.a1\.left: 3\d\d\d bytes"):
+            await saying
+
+    spool = FileSpool(tmp_path / "spool")
+    agent = await ground.bus("a1", spool=spool)
+    with pytest.raises(TooLarge):
+        await agent.say_now(large)
+    assert await spool.size() == 0
+    await spool.put(Letter("huge", "muster.agent.v1.a1.left", b"x" * (2 << 20)))
+    await agent.say(large, left("a1"))
+    await agent.settled()
+    assert await spool.size() == 0
+    assert (await js.stream_info("AGENT")).state.messages == 1
+    assert agent.counters.of("undeliverable") == 2
+    assert agent.courier
+    assert agent.courier.complaint is None
+    await agent.close()
+    spool.close()

@@ -18,6 +18,7 @@ from sqlalchemy import Column, Integer, MetaData, Table, Text, func, insert, sel
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from muster_bus import MusterError
 from muster_sql import Database, DatabaseError, insert_rows
 
 METADATA = MetaData()
@@ -49,6 +50,10 @@ async def use(url: str) -> None:
 async def count(database: Database) -> int:
     async with database.read() as connection:
         return (await connection.execute(select(func.count()).select_from(ROWS))).scalar_one()
+
+
+def test_a_database_error_is_one_of_musters() -> None:
+    assert issubclass(DatabaseError, MusterError)
 
 
 async def test_a_transaction_is_kept_whole_or_not_at_all(database: Database) -> None:

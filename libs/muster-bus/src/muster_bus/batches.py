@@ -120,12 +120,13 @@ class Batches(Generic[M]):
             self._some.clear()
         self._count(len(batch))
         messages, bad = self._read(batch)
+        # The good ones first: no trouble with a bad one may cost them.
+        if messages:
+            await self._hand_over(messages)
         for (subject, payload, size), problem in bad:
             await self._dead_letters.bury(
                 subject.decode(errors="replace"), payload, problem.reason, str(problem), size_bytes=size
             )
-        if messages:
-            await self._hand_over(messages)
 
     def _count(self, heard: int) -> None:
         dropped, self._dropped = self._dropped, 0

@@ -9,6 +9,8 @@ What differs from the stock client, each measured or read in nats-py 2.16 (decis
 - Leaving takes the time it is given; a stock drain over a dead link takes twenty seconds.
 - A flush comes after what was sent before it; the stock one overtakes it.
 - Subjects of a firehose go straight into a basket, without a message object and a task switch each.
+- A subject, reply or status that is not UTF-8 is read as far as it goes. Stock, it ends the reading of the
+  whole connection in silence, and the broker takes any bytes from whoever may say or ask something.
 - A permission the broker refuses is counted, logged as an error, and wakes whoever waits on that subject.
 """
 
@@ -197,7 +199,11 @@ class Link(Client):
         if (basket := self._baskets.get(sid)) is not None:
             basket(subject, data, headers)
         else:
-            await super()._process_msg(sid, subject, reply, data, headers)
+            try:
+                await super()._process_msg(sid, subject, reply, data, headers)
+            except UnicodeDecodeError:
+                # Again, in UTF-8 and without the headers; the first time ended before anybody got it.
+                await super()._process_msg(sid, _as_text(subject), _as_text(reply), data, b"")
 
     # What nats-py calls back.
 
@@ -261,3 +267,7 @@ class Link(Client):
         """Aloud the first time in an outage, quietly when it is repeated."""
         log.log(level if text not in self._complained else logging.DEBUG, text)
         self._complained.add(text)
+
+
+def _as_text(subject: bytes) -> bytes:
+    return subject.decode(errors="replace").encode()

@@ -77,7 +77,11 @@ class Reader(Generic[M]):
             who = subject[len(self.prefix) : -len(self.suffix)]
             if self.identity_field is None or message.__dict__[self.identity_field].encode() == who:
                 return message
-        return self.read(subject.decode(), payload)
+        try:
+            text = subject.decode()
+        except UnicodeDecodeError:
+            raise Unreadable(DeadReason.MALFORMED, "its subject is not text") from None
+        return self.read(text, payload)
 
     def _check_size(self, payload: bytes) -> None:
         if len(payload) > self.contract.MAX_BYTES:

@@ -179,8 +179,8 @@ class FileSpool:
         # Dropping everything would be to drop the newest too, and to say that it is kept.
         if not dropped or not self._size():
             raise SpoolFull(
-                f"cannot keep more letters in the spool {self._path}: it may hold {self._capacity} of them and "
-                f"{self._capacity_bytes} bytes; let it reach a broker that takes some, or give it more room"
+                f"cannot keep more letters in the spool {self._path}: it may hold {self._capacity} of them "
+                f"and {self._capacity_bytes} bytes; let it reach a broker, or give it more room"
             )
         self._db.execute("UPDATE counts SET value = value + ? WHERE name='dropped'", (dropped,))
         return dropped

@@ -105,7 +105,13 @@ class Durable:
     async def _bury(self, raw: Msg, reason: DeadReason, detail: str, deliveries: int) -> None:
         contract_name = (raw.headers or {}).get(CONTRACT_HEADER)
         kept = await self._dead_letters.bury(
-            raw.subject, raw.data, reason, detail, contract_name=contract_name, deliveries=deliveries
+            raw.subject,
+            raw.data,
+            reason,
+            detail,
+            contract_name=contract_name,
+            deliveries=deliveries,
+            comes_again=True,
         )
         if kept:
             await raw.ack()
