@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from random import uniform
 from uuid import UUID, uuid4
 
@@ -29,6 +28,7 @@ from muster_contracts.agent.v1 import (
     Reconfigured,
     Welcome,
 )
+from muster_runtime.clock import Clock, SystemClock
 from muster_runtime.logs import logger
 
 ASK_SECONDS = 2.0
@@ -60,6 +60,7 @@ class Agent:
         interval: seconds between heartbeats until the registry grants another interval.
         grants: remembers the granted interval over restarts; without it each run starts at ``interval``.
         epoch: the name of this run; made of the machine's boot and the present time if not given.
+        clock: tells when what is said became true; this machine's if not given.
     """
 
     def __init__(  # noqa: PLR0917  (in the order of the sentence: who, what, which, how often)
@@ -73,6 +74,7 @@ class Agent:
         *,
         grants: Grants | None = None,
         epoch: str | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.identity = identity
         self.kind = kind
@@ -82,6 +84,7 @@ class Agent:
         self._bus = bus
         self._labels = dict(labels)
         self._grants = grants
+        self._clock = clock or SystemClock()
         self._rhythm = Rhythm((grants and grants.last()) or interval)
         self._beat_wanted = asyncio.Event()
         self._hello_wanted = asyncio.Event()
@@ -120,7 +123,7 @@ class Agent:
         self._leaving = True
         # Its id is drawn at random: one that could be guessed could be said first by another agent, and the
         # stream would take the goodbye for a repeat.
-        left = Left(occurred_at=_now(), agent_id=self.agent_id, epoch=self.epoch, reason=reason)
+        left = Left(occurred_at=self._clock.now(), agent_id=self.agent_id, epoch=self.epoch, reason=reason)
         await self._bus.say_now(left, timeout=timeout)
 
     def relabel(self, labels: Mapping[str, str]) -> None:
@@ -133,7 +136,7 @@ class Agent:
     ) -> None:
         """Say that the configuration changed: dotted keys only, because a value may be a secret."""
         fact = Reconfigured(
-            occurred_at=_now(),
+            occurred_at=self._clock.now(),
             agent_id=self.agent_id,
             epoch=self.epoch,
             changed=list(changed),
@@ -182,7 +185,7 @@ class Agent:
         if not self._bus.connected:
             return
         beat = Heartbeat(
-            occurred_at=_now(),
+            occurred_at=self._clock.now(),
             agent_id=self.agent_id,
             kind=self.kind,
             epoch=self.epoch,
@@ -229,7 +232,7 @@ class Agent:
         self.counts.hellos += 1
         return Hello(
             message_id=name,
-            occurred_at=_now(),
+            occurred_at=self._clock.now(),
             agent_id=self.agent_id,
             kind=self.kind,
             epoch=self.epoch,
@@ -251,7 +254,3 @@ def _pauses() -> Iterator[float]:
     while True:
         yield uniform(0, longest)  # noqa: S311  (jitter, not a secret)
         longest = min(2 * longest, LONGEST_PAUSE_SECONDS)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -2,10 +2,12 @@
 
 import argparse
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Self
 
 from fleet_registry import counting, metrics
 from fleet_registry.adapters.advisories import Connections
@@ -21,7 +23,7 @@ from fleet_registry.fleet_view import FleetView
 from fleet_registry.granting import Grants
 from fleet_registry.handlers import about_groups, from_agents, from_people
 from fleet_registry.hearing import Hearing, Newsroom
-from fleet_registry.ports import Recorded, Unavailable
+from fleet_registry.ports import Goodbyes, Recorded, Unavailable
 from fleet_registry.roll import Policies, Roll
 from fleet_registry.rounds import Rounds, learn_aliases
 from fleet_registry.settings import RegistrySettings
@@ -43,27 +45,52 @@ from muster_sql import Database, Outbox, migrate
 log = logger(__name__)
 
 
+RoutesOf = Callable[[Bus], list[Routes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What a registry stands on: database, Redis and broker, or what a Stage has in their place."""
+
+    database: Database
+    redis: RedisIndex
+    serve: Callable[[RoutesOf, Outbox], AbstractAsyncContextManager[ServiceBus]]
+    goodbyes: Callable[[Bus], Goodbyes] = StreamGoodbyes
+    tasks: Callable[[], Tasks] = Tasks
+
+    @classmethod
+    def of(cls, settings: RegistrySettings) -> Self:
+        """The real things, as they are set."""
+        redis = RedisIndex(
+            settings.redis_url.get_secret_value(),
+            password=settings.redis_password(),
+            timeout_seconds=settings.redis_timeout_seconds,
+        )
+        return cls(
+            database=Database.open(settings.database_url),
+            redis=redis,
+            serve=lambda routes, outbox: ServiceBus.open(settings.bus(), routes, outbox),
+        )
+
+
 class Registry:
     """Every part, made in the order of dependence; nothing connects before ``open``."""
 
     service: ServiceBus
     rounds: Rounds
 
-    def __init__(self, settings: RegistrySettings, clock: Clock) -> None:
+    def __init__(self, settings: RegistrySettings, clock: Clock, outside: Outside | None = None) -> None:
         self.settings, self.clock = settings, clock
+        self.outside = outside or Outside.of(settings)
 
         # The truth, and the letters that wait in it.
-        self.database = Database.open(settings.database_url)
+        self.database = self.outside.database
         self.outbox = Outbox(self.database, OUTBOX)
         self.store = SqlStore(self.database, self.outbox, self._told)
         self.queries = SqlQueries(self.database)
 
         # The presence index: a cache of who spoke last when.
-        self.redis = RedisIndex(
-            settings.redis_url.get_secret_value(),
-            password=settings.redis_password(),
-            timeout_seconds=settings.redis_timeout_seconds,
-        )
+        self.redis = self.outside.redis
         self.index = PresenceIndex(self.redis, self.store.entries, clock)
 
         # The broker's word on connections, if there is a key to hear it with.
@@ -95,11 +122,11 @@ class Registry:
         async with AsyncExitStack() as stack:
             await self._load(stack)
             await self._listen_to_the_broker(stack)
-            opened = ServiceBus.open(self.settings.bus(), self._routes, self.outbox)
+            opened = self.outside.serve(self._routes, self.outbox)
             self.service = await stack.enter_async_context(opened)
             self._mind_outages(self.service.bus)
             # Left first: nobody is to be judged while the rest is being closed.
-            tasks = await stack.enter_async_context(Tasks())
+            tasks = await stack.enter_async_context(self.outside.tasks())
             await self._watch(tasks)
             self.rounds.start(tasks, self.settings.presence.sweep_seconds)
             self._expose_figures()
@@ -135,7 +162,7 @@ class Registry:
 
     def _routes(self, bus: Bus) -> list[Routes]:
         """What is heard, bound to the bus it is heard on."""
-        goodbyes = StreamGoodbyes(bus)
+        goodbyes = self.outside.goodbyes(bus)
         hearing = Hearing(
             roll=self.roll, index=self.index, grants=self.grants, holds=self.holds,
             goodbyes=goodbyes, addresses=self, clock=self.clock,
