@@ -117,6 +117,20 @@ async def test_reconciling_twice_changes_nothing_and_drift_is_named() -> None:
         assert await reconcile(js) == [f"made consumer {CONSUMERS[0].name}"]
 
 
+async def test_streams_made_before_they_had_bounds_get_them() -> None:
+    async with Ground() as ground:
+        js = (await ground.bus("provisioner")).client.jetstream()
+        config = (await js.stream_info("AGENT")).config
+        await js.update_stream(config.evolve(max_msg_size=-1, max_msgs_per_subject=-1))
+        changed = await reconcile(js)
+        assert [sorted(one.replace(",", "").split()[2:]) for one in changed] == [
+            ["AGENT:", "max_msg_size", "max_msgs_per_subject"]
+        ]
+        for name, kept in (("AGENT", 1000), ("HOST", 1000), ("FLEET", 1000), ("BUS", -1)):
+            config = (await js.stream_info(name)).config
+            assert (config.max_msg_size, config.max_msgs_per_subject) == (72 << 10, kept)
+
+
 def test_only_this_package_touches_fast_stream() -> None:
     """And within it only what services use: the core stays light."""
     source = Path(inspect.getfile(Link)).parent

@@ -9,7 +9,6 @@ import pytest
 
 from muster_bus import AskError, AskFailed, FileSpool, Letter, NoAnswer, NobodyAnswers, TooLarge
 from muster_bus.courier import WINDOW, NotStored
-from muster_bus.spool import Letter
 from muster_contracts.agent.v1 import AgentKind, Heartbeat, Hello, Introduce, LeaveReason, Left, Welcome
 from muster_testing.ground import Ground
 from muster_testing.wait import until

@@ -145,6 +145,7 @@ class Bus:
 
         Raises:
             NotStored: the stream did not take it within ``timeout`` seconds, and no spool took it either.
+            TooLarge: it is larger than its contract allows, or than its stream takes; it was not said.
         """
         letter = _letter(fact, encode(fact))
         spooled = await self._spooled(letter)
@@ -157,6 +158,9 @@ class Bus:
             if self.courier is None or not spooled:
                 raise NotStored(f"cannot store {letter.subject} within {timeout:g} s") from error
             self.courier.wake()
+        except TooLarge:
+            await self._take_back(letter, spooled=spooled)
+            raise
         else:
             await self._take_back(letter, spooled=spooled)
 

@@ -2,7 +2,8 @@
 
 It publishes a window at a time and forgets a letter when its stream has acknowledged it. A broken link or
 a missing stream only makes it wait; repeats are told apart by their ``Nats-Msg-Id``. A letter the broker
-refuses for itself stays in the spool and is tried again, and the others pass it by.
+refuses for itself stays in the spool and is tried again, and the others pass it by; one that is too large
+for its stream will be so for ever, and is dropped, counted and logged.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from typing import Any
 
 from nats import errors as nats_errors
 
-from muster_bus.errors import MusterError, NotPermitted
+from muster_bus.errors import MusterError, NotPermitted, TooLarge
 from muster_bus.link import Link
 from muster_bus.metrics import Counters
 from muster_bus.reading import MESSAGE_ID_HEADER
@@ -27,6 +28,8 @@ WINDOW = 200
 ACK_SECONDS = 5.0
 MAX_WAIT_SECONDS = 10.0
 REFUSED_WAIT_SECONDS = 30.0
+_TOO_LARGE = 10054
+"""JetStream's error code: the message is larger than its stream allows."""
 
 
 class NotStored(MusterError):
@@ -39,17 +42,28 @@ async def deliver(link: Link, letter: Letter, seconds: float = ACK_SECONDS) -> b
     Raises:
         NotStored: no acknowledgement within ``seconds``, no stream, or the stream could not take it.
         NotPermitted: the broker does not let this identity say it.
+        TooLarge: the broker or the stream never takes one of this size.
     """
     headers = {MESSAGE_ID_HEADER: letter.id, **letter.headers}
     work = link.request(letter.subject, letter.payload, timeout=seconds, headers=headers)
     try:
         reply = await link.permitted(letter.subject, work)
+    except nats_errors.MaxPayloadError:
+        raise _too_large(letter) from None
     except (nats_errors.Error, TimeoutError) as error:
         raise NotStored(f"cannot store {letter.subject}: {str(error) or type(error).__name__}") from error
     ack = json.loads(reply.data)
+    if ack.get("error", {}).get("err_code") == _TOO_LARGE:
+        raise _too_large(letter)
     if "error" in ack:
         raise NotStored(f"cannot store {letter.subject}: {ack['error'].get('description', 'refused')}")
     return bool(ack.get("duplicate"))
+
+
+def _too_large(letter: Letter) -> TooLarge:
+    return TooLarge(
+        f"cannot store {letter.subject}: {len(letter.payload)} bytes are more than its stream takes; say less"
+    )
 
 
 class Courier:
@@ -116,15 +130,14 @@ class Courier:
             self._nothing_to_send(waiting=bool(self._refused) and await self._spool.size() > 0)
             return True
         outcomes = await self._send(passing)
-        done = [
-            letter.id for letter, outcome in zip(passing, outcomes, strict=True) if isinstance(outcome, bool)
-        ]
-        await self._spool.done(done)
+        done = _whose(passing, outcomes, bool)
+        hopeless = _whose(passing, outcomes, TooLarge)
+        await self._spool.done([*done, *hopeless])
         self._counters.add("delivered", count=len(done))
         self._counters.add("delivered_again", count=sum(outcome is True for outcome in outcomes))
         self._judge(passing, outcomes, anything_went=bool(done))
         self._news.set()
-        return bool(done)
+        return bool(done or hopeless)
 
     def _nothing_to_send(self, *, waiting: bool) -> None:
         if self._news.is_set():
@@ -158,6 +171,10 @@ class Courier:
         for letter, outcome in zip(letters, outcomes, strict=True):
             if isinstance(outcome, bool):
                 continue
+            if isinstance(outcome, TooLarge):
+                self._counters.add("undeliverable")
+                log.error("a letter is dropped: %s (message id %s)", outcome, letter.id)
+                continue
             self._counters.add("courier_retries", type(outcome).__name__)
             if isinstance(outcome, NotPermitted) or (anything_went and self._link.is_connected):
                 self._refused[letter.subject] = time.monotonic() + REFUSED_WAIT_SECONDS
@@ -175,6 +192,10 @@ class Courier:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if due is None else max(0.0, due - time.monotonic())):
                 await self._news.wait()
+
+
+def _whose(letters: list[Letter], outcomes: list[bool | BaseException], kind: type) -> list[str]:
+    return [one.id for one, outcome in zip(letters, outcomes, strict=True) if isinstance(outcome, kind)]
 
 
 def _retrieve(done: asyncio.Future[Any]) -> None:

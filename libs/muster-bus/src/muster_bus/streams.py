@@ -18,6 +18,10 @@ from muster_contracts.message import Message, kebab
 DAY = 24 * 3600.0
 MAX_AGE_SECONDS = 30 * DAY
 MAX_STREAM_BYTES = 1 << 30
+MAX_KEPT_OF_ONE_AGENT = 1000
+"""Messages of one subject; the oldest leave first, so that one agent cannot push out what others said."""
+HEADER_ROOM_BYTES = 8 << 10
+"""A stream takes nothing larger than its largest contract and this."""
 DUPLICATE_WINDOW_SECONDS = 600.0
 """A letter repeated within this has one copy in the stream; the courier's retries stay well below."""
 ACK_WAIT_SECONDS = 10.0
@@ -69,6 +73,16 @@ CONSUMERS = _consumers()
 """Every durable consumer there is."""
 
 
+def _largest(name: str) -> int:
+    return max(one.MAX_BYTES for one in catalogue.durable() if stream_of(one) == name) + HEADER_ROOM_BYTES
+
+
+def _kept_of_each(name: str) -> int:
+    """None (-1) where only services speak, each on one subject for all agents."""
+    theirs = all("{service}" in one.SUBJECT for one in catalogue.durable() if stream_of(one) == name)
+    return -1 if theirs else MAX_KEPT_OF_ONE_AGENT
+
+
 def stream_config(name: str, *, replicas: int = 1, max_bytes: int = MAX_STREAM_BYTES) -> StreamConfig:
     """What the stream ``name`` should be like: limits retention, on disk, old messages leave first."""
     return StreamConfig(
@@ -79,6 +93,8 @@ def stream_config(name: str, *, replicas: int = 1, max_bytes: int = MAX_STREAM_B
         discard=DiscardPolicy.OLD,
         max_age=MAX_AGE_SECONDS,
         max_bytes=max_bytes,
+        max_msg_size=_largest(name),
+        max_msgs_per_subject=_kept_of_each(name),
         duplicate_window=DUPLICATE_WINDOW_SECONDS,
         num_replicas=replicas,
         allow_direct=True,

@@ -6,6 +6,7 @@ its whole timeout after the broker was restarted.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -24,6 +25,8 @@ log = logging.getLogger("muster.bus")
 PULL_SECONDS = 5.0
 """The server answers a pull within this, if only to say that there was nothing: silence is a fault."""
 CALM_SECONDS = 1.0
+PULL_BYTES = 4 << 20
+"""Far below what the server holds for one client before it cuts it off as too slow (16 MiB)."""
 
 
 class Pull:
@@ -47,7 +50,7 @@ class Pull:
         link.on_up.append(self._ask_again_soon)
 
     async def fetch(self, batch: int = 1, **_: Any) -> list[Msg]:
-        """All messages there are, at most ``batch``, as soon as there is one.
+        """All messages there are, at most ``batch`` and ``PULL_BYTES``, as soon as there is one.
 
         Raises:
             TimeoutError: there were none within ``PULL_SECONDS``, or the consumer is missing.
@@ -57,8 +60,11 @@ class Pull:
             await self._ask()
         first = await self._next(PULL_SECONDS + 1)
         messages = [first]
-        while self._subscription.pending_msgs and len(messages) < batch:
-            messages.append(await self._next(1))
+        with contextlib.suppress(
+            nats_errors.TimeoutError
+        ):  # the request has ended; what came with it is good
+            while self._subscription.pending_msgs and len(messages) < batch:
+                messages.append(await self._next(1))
         return messages
 
     async def unsubscribe(self) -> None:
@@ -96,7 +102,7 @@ class Pull:
         raise nats_errors.TimeoutError
 
     async def _ask(self) -> None:
-        request = {"batch": self._batch, "expires": int(PULL_SECONDS * 1e9)}
+        request = {"batch": self._batch, "max_bytes": PULL_BYTES, "expires": int(PULL_SECONDS * 1e9)}
         self._asked = self._batch
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self.consumer}"
         await self._link.publish(subject, json.dumps(request).encode(), self._inbox)
