@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise, product
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -254,3 +255,12 @@ def test_whatever_happens_a_leave_is_never_called_a_death(signs: list[Sign]) -> 
 def test_the_readme_shows_the_table_as_it_is() -> None:
     readme = Path(__file__).parents[1] / "README.md"
     assert diagram() in readme.read_text()
+
+
+def test_a_fact_has_one_id_but_another_in_a_rebuilt_or_restored_database() -> None:
+    def said(realm: str = "a", after: float = 0) -> UUID:
+        _, [decision] = tell(sign(Signal.BEAT, after=after), rules=replace(RULES, realm=realm))
+        return decision.facts[0].message_id
+
+    assert said() == said()
+    assert len({said(), said(realm="b"), said(after=1)}) == 3

@@ -62,6 +62,20 @@ def test_two_machines_that_speak_in_turn_are_both_visible_and_named_once() -> No
     assert sum(len(decision.changes) for _, decision in rollcall.decisions) == 2
 
 
+def test_a_conflict_names_first_who_keeps_the_id_and_then_who_came_later() -> None:
+    signs = [beat(HERE), beat(THERE, 6, since=1, spoke=5)]
+    places = {HERE: "10.0.0.1:1", THERE: "10.0.0.2:2"}
+    rollcall = call({}, [replace(one, address=places[str(one.epoch)]) for one in signs], RULES)
+    [conflict] = conflicts(rollcall)
+    assert (conflict.epoch, conflict.address) == (HERE, "10.0.0.1:1")
+    assert (conflict.other_epoch, conflict.other_address) == (THERE, "10.0.0.2:2")
+    described = {name: field.description or "" for name, field in IdentityConflict.model_fields.items()}
+    assert "earlier" in described["epoch"]
+    assert "earlier" in described["address"]
+    assert "later" in described["other_epoch"]
+    assert "later" in described["other_address"]
+
+
 def test_a_third_machine_gets_a_third_name() -> None:
     signs = [beat(HERE), beat(THERE, 6, since=1, spoke=5), beat(BEYOND, 7, since=2, spoke=5)]
     assert set(call({}, signs, RULES).agents) == {"web-1", "web-1-2", "web-1-3"}

@@ -103,14 +103,14 @@ class IdentityConflict(DurableFact):
     HEARD_BY = (Role.OPERATOR,)
 
     agent_id: AgentId = Field(description="The id both speak under; the earlier one keeps it.")
-    epoch: Epoch
+    epoch: Epoch = Field(description="The run of the earlier one.")
     known_as: AgentId = Field(description="The id the registry gave the later one.")
-    other_epoch: Epoch
+    other_epoch: Epoch = Field(description="The run of the later one.")
     address: str | None = Field(
-        default=None, description="Where the later one connects from, if the broker told."
+        default=None, description="Where the earlier one connects from, if the broker told."
     )
     other_address: str | None = Field(
-        default=None, description="Where the earlier one connects from, if the broker told."
+        default=None, description="Where the later one connects from, if the broker told."
     )
 
 

@@ -137,7 +137,7 @@ class Registry:
         stack.push_async_callback(self.store.settle)
         stack.push_async_callback(self.queries.settle)
         await migrate(self.database, "fleet_registry.migrations")
-        self.redis.realm = await self.store.realm()
+        self.redis.realm = self.roll.realm = await self.store.realm()
         stack.push_async_callback(self.index.close)
         await self.index.recover()
         learn_aliases(self.roll, await self.store.aliases())

@@ -55,6 +55,8 @@ class Roll:
         """The name a cloned machine is known by, from the id it speaks under and its boot."""
         self.commits = 0
         """Grows with every transaction; whoever keeps counts of the fleet looks at it."""
+        self.realm = ""
+        """The name of the store's database; set before the first sign is taken."""
         self._store, self._index, self._clock, self._policies = store, index, clock, policies
         self._waiting: deque[_Job] = deque()
         self._turn = asyncio.Lock()
@@ -125,7 +127,7 @@ class Roll:
             now = self._clock.now()
             quiet = [one for one in agents if one.flapping and settled(one.moves, now, policy)]
             calm = [replace(one, flapping=False, moves=(), version=one.version + 1) for one in quiet]
-            await page.record(Ruling(agents=tuple(calm), facts=tuple(_stable(one, now) for one in calm)))
+            await page.record(Ruling(agents=tuple(calm), facts=tuple(self._stable(one, now) for one in calm)))
             return len(calm)
 
         async with self._turn:
@@ -176,7 +178,7 @@ class Roll:
         contested = {sign.agent_id for sign in signs if sign.contest_since}
         taken = await page.taken(f"{one}-{n}" for one in contested for n in range(2, 10)) if contested else ()
         cut = frozenset(partition.site for partition in await page.partitions())
-        rules = Rules(self._policies.flapping, cut)
+        rules = Rules(self._policies.flapping, cut, self.realm)
         rollcall = call(agents, signs, rules, frozenset(taken))
         begun = await self._suspect(page, agents, rollcall)
         if begun:
@@ -205,8 +207,12 @@ class Roll:
     async def _reunite(self, page: Page, partition: Partition) -> None:
         members = await page.cut_off(partition.site)
         freed, fact, lost = reunite(partition, members, self._clock.now())
-        losses = [presence_changed(Presence.ONLINE, agent) for agent in lost]
+        losses = [presence_changed(Presence.ONLINE, agent, self.realm) for agent in lost]
         await page.record(Ruling(agents=tuple(freed), facts=(fact, *losses), ended=(partition.site,)))
+
+    def _stable(self, agent: Agent, now: datetime) -> AgentStable:
+        id_ = fact_id(agent, "stable", now, self.realm)
+        return AgentStable(message_id=id_, occurred_at=now, agent_id=agent.id, presence=agent.presence)
 
     def _note(self, decided: Decided) -> None:
         for sign, decision in decided:
@@ -285,9 +291,3 @@ def _judged(decided: Decided) -> dict[str, datetime | None]:
 
 def _beat_of(agent: Agent, at: datetime) -> Sign:
     return Sign(agent.id, Signal.BEAT, at, Reason.HEARTBEAT, agent.epoch)
-
-
-def _stable(agent: Agent, now: datetime) -> AgentStable:
-    return AgentStable(
-        message_id=fact_id(agent, "stable"), occurred_at=now, agent_id=agent.id, presence=agent.presence
-    )

@@ -7,6 +7,7 @@ whether the agent flaps and whether its site is suspected to be cut off.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from types import MappingProxyType
 from uuid import UUID, uuid5
 
@@ -29,7 +30,7 @@ from muster_contracts.ids import boot_of, start_of
 from muster_contracts.message import DurableFact
 
 FACT_IDS = UUID("6f1f64f2-63a3-5d0c-9b8a-0c1f5b9f3a11")
-"""The namespace of fact ids: one change of one agent has one id, whoever says it and however often."""
+"""The namespace of fact ids: one change of one agent has one id, however often and by whomever it is sent."""
 
 VANISHING = frozenset({Signal.OVERDUE, Signal.SILENCE, Signal.DISCONNECT})
 """The signals that a cut site and a dead agent have in common."""
@@ -42,6 +43,8 @@ class Rules:
     flapping: FlappingPolicy = field(default_factory=FlappingPolicy)
     cut_sites: frozenset[str] = frozenset()
     """Sites that are suspected to be partitioned."""
+    realm: str = ""
+    """The name of the database that is decided about."""
 
 
 def decide(agent: Agent, sign: Sign, rules: Rules) -> Decision:
@@ -60,9 +63,13 @@ def newcomer(sign: Sign) -> Agent | None:
     return Agent(sign.agent_id, since=sign.at, kind=sign.kind or Agent(sign.agent_id, sign.at).kind)
 
 
-def fact_id(agent: Agent, what: str) -> UUID:
-    """The id of a fact about ``agent`` as it is now."""
-    return uuid5(FACT_IDS, f"{agent.id}/{agent.version}/{what}")
+def fact_id(agent: Agent, what: str, at: datetime, realm: str) -> UUID:
+    """The id of a fact about ``agent`` as it is now, said because of what happened ``at`` that moment.
+
+    Versions begin again in a database that was rebuilt, and are given twice in one that was restored; the
+    streams would take its facts for old ones but for the ``realm`` and the moment.
+    """
+    return uuid5(FACT_IDS, f"{realm}/{agent.id}/{agent.version}/{at.isoformat()}/{what}")
 
 
 # One function per kind of sign --------------------------------------------------------------------
@@ -236,7 +243,7 @@ def _said(was: Agent, now: Agent, sign: Sign, rules: Rules, *, silent: bool) -> 
     if now.flapping and not was.flapping:
         return (
             AgentFlapping(
-                message_id=fact_id(now, "flapping"),
+                message_id=fact_id(now, "flapping", sign.at, rules.realm),
                 occurred_at=sign.at,
                 agent_id=now.id,
                 changes=len(now.moves),
@@ -245,13 +252,13 @@ def _said(was: Agent, now: Agent, sign: Sign, rules: Rules, *, silent: bool) -> 
         )
     if now.flapping or silent or was.presence is now.presence:
         return ()
-    return (presence_changed(was.presence, now),)
+    return (presence_changed(was.presence, now, rules.realm),)
 
 
-def presence_changed(was: Presence, now: Agent) -> PresenceChanged:
+def presence_changed(was: Presence, now: Agent, realm: str) -> PresenceChanged:
     """The fact that an agent has come into the presence it is in."""
     return PresenceChanged(
-        message_id=fact_id(now, "presence"),
+        message_id=fact_id(now, "presence", now.since, realm),
         occurred_at=now.since,
         agent_id=now.id,
         kind=now.kind,

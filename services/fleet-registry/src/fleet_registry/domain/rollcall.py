@@ -94,15 +94,15 @@ class Rollcall:
             self._aliases[holder.id].append(name)
         known_as = replace(sign, agent_id=name, contest_since=None, known_spoke=None)
         decision = decide(self.agents[name], known_as, self.rules)
-        conflict = _conflict(holder, decision.agent, sign)
+        conflict = _conflict(holder, decision.agent, sign, self.rules.realm)
         self._keep(known_as, replace(decision, facts=(conflict, *decision.facts)))
 
 
-def _conflict(holder: Agent, other: Agent, sign: Sign) -> IdentityConflict:
+def _conflict(holder: Agent, other: Agent, sign: Sign, realm: str) -> IdentityConflict:
     assert holder.epoch
     assert sign.epoch
     return IdentityConflict(
-        message_id=fact_id(other, "conflict"),
+        message_id=fact_id(other, "conflict", sign.at, realm),
         occurred_at=sign.at,
         agent_id=holder.id,
         epoch=holder.epoch,
