@@ -186,7 +186,7 @@ async def test_a_handler_that_always_fails_is_tried_often_and_then_given_up(
 
     async def hear(fact: Left) -> None:
         tries.append(fact)
-        raise ZeroDivisionError("a secret")
+        raise ConnectionError("a secret")
 
     async with ServiceBus.open(ground.settings("fleet-registry"), routes_of(hear)):
         await agent.say(left())
@@ -194,6 +194,49 @@ async def test_a_handler_that_always_fails_is_tried_often_and_then_given_up(
         assert len(tries) == 4
         assert (letters[0].reason, letters[0].deliveries) == (DeadReason.EXHAUSTED, 4)
         assert "a secret" not in letters[0].detail
+
+
+async def test_a_mistake_is_given_up_soon(ground: Ground) -> None:
+    agent, letters = await ground.bus("a1"), await dead_letters(ground)
+    tries: list[Left] = []
+
+    async def hear(fact: Left) -> None:
+        tries.append(fact)
+        raise OverflowError("a secret")
+
+    async with ServiceBus.open(ground.settings("fleet-registry"), routes_of(hear)):
+        await agent.say(left())
+        await until(lambda: letters, seconds=5)
+        assert len(tries) == 3
+        assert (letters[0].reason, letters[0].detail) == (
+            DeadReason.EXHAUSTED, "the handler failed: OverflowError",
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("failure", [OverflowError, ConnectionError])
+async def test_a_heap_of_failing_messages_holds_nobody_up(
+    ground: Ground, failure: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    bad, good, heard = await ground.bus("a1"), await ground.bus("a2"), []
+    for _ in range(1500):
+        await bad.client.publish("muster.agent.v1.a1.left", GOOD)
+    await bad.client.flush()
+    await good.say(fact := left("a2"))
+    tries: list[Left] = []
+
+    async def hear(fact: Left) -> None:
+        if fact.agent_id == "a1":
+            tries.append(fact)
+            raise failure
+        heard.append(fact)
+
+    async with ServiceBus.open(ground.settings("fleet-registry"), routes_of(hear)) as service:
+        await until(lambda: heard == [fact], seconds=5)
+        assert len(tries) >= 1000
+        await good.say(later := left("a2"))
+        await until(lambda: heard == [fact, later], seconds=5)
+        assert service.bus.counters.of("dead_letters") <= 1000
+    assert sum("handler of agent.v1.Left failed" in line for line in caplog.messages) <= 2
 
 
 async def test_waits_between_failures_grow(ground: Ground) -> None:
@@ -236,7 +279,7 @@ async def test_a_fact_that_no_budget_is_left_for_comes_again_and_live_ones_canno
 
 
 async def _always_fail(_: Left) -> None:
-    raise ZeroDivisionError
+    raise ConnectionError
 
 
 class _Recorded(Msg):
@@ -251,6 +294,33 @@ class _Recorded(Msg):
     async def nak(self, delay: float | None = None) -> None:
         assert delay is not None
         self.waits.append(delay)
+
+
+async def test_facts_of_one_key_are_handled_in_order_and_hold_up_no_other(ground: Ground) -> None:
+    agents = {name: await ground.bus(name) for name in ("a1", "a2")}
+    routes, release, story = Routes("fleet-registry"), asyncio.Event(), []
+    said = [left(name) for name in ("a1", "a1", "a1", "a2", "a2")]
+
+    @routes.hears(Left, at_once=2, key=lambda fact: fact.agent_id)
+    async def hear(fact: Left) -> None:
+        if fact == said[0]:
+            await release.wait()
+        story.append(fact)
+
+    await agents["a1"].say(*said[:3])
+    await agents["a2"].say(*said[3:])
+
+    async with ServiceBus.open(ground.settings("fleet-registry"), routes):
+        await until(lambda: len(story) == 2)
+        assert story == said[3:]
+        release.set()
+        await until(lambda: len(story) == 5)
+        assert story[2:] == said[:3]
+
+
+def test_live_facts_have_no_key() -> None:
+    with pytest.raises(TypeError, match=r"cannot hear agent\.v1\.Heartbeat by key"):
+        Routes("fleet-registry").hears(Heartbeat, key=lambda beat: beat.agent_id)
 
 
 async def test_replicas_share_the_facts(ground: Ground) -> None:

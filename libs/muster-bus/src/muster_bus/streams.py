@@ -20,13 +20,14 @@ MAX_AGE_SECONDS = 30 * DAY
 MAX_STREAM_BYTES = 1 << 30
 MAX_KEPT_OF_ONE_AGENT = 1000
 """Messages of one subject; the oldest leave first, so that one agent cannot push out what others said."""
+MAX_ACK_PENDING = 20 * MAX_KEPT_OF_ONE_AGENT
+"""Waiting for another try counts as well: what one agent can leave waiting must not stop the rest."""
 HEADER_ROOM_BYTES = 8 << 10
 """A stream takes nothing larger than its largest contract and this."""
 DUPLICATE_WINDOW_SECONDS = 600.0
 """A letter repeated within this has one copy in the stream; the courier's retries stay well below."""
 ACK_WAIT_SECONDS = 10.0
 """A message neither acked nor worked on for this long is delivered again."""
-MAX_ACK_PENDING = 1000
 
 
 @dataclass(frozen=True)

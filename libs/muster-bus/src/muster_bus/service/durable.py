@@ -11,8 +11,10 @@ from nats.errors import Error as NatsError
 from muster_bus.deadletters import DeadLetters
 from muster_bus.errors import Reject, Retry
 from muster_bus.metrics import Counters
+from muster_bus.muffling import Muffle
 from muster_bus.reading import CONTRACT_HEADER, NotOurs, Reader, Unreadable
 from muster_bus.service.routes import Route
+from muster_bus.service.turns import Turns
 from muster_bus.streams import ACK_WAIT_SECONDS
 from muster_bus.tracing import continued
 from muster_contracts.bus.v1 import DeadReason
@@ -21,9 +23,15 @@ log = logging.getLogger("muster.bus")
 
 MAX_FAILURES = 10
 """A message whose handler fails is given up after this many deliveries: with the waits below, minutes."""
+MAX_MISTAKES = 3
+"""A mistake is given up after this many deliveries, a second apart in all: it would be made again."""
 MAX_RETRIES = 1000
 """A handler may ask for another try this often: an outage of hours, at the longest wait."""
 LONGEST_WAIT_SECONDS = 60.0
+MISTAKE_WAIT_SECONDS = 0.3
+
+_MISTAKES = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError, ValueError)
+"""What a handler fails with for reasons that lie in the message or the code, not in the world around it."""
 
 
 class Durable:
@@ -36,8 +44,9 @@ class Durable:
         self._dead_letters = dead_letters
         self._counters = counters
         # A fetched batch starts in order and waits here in order: one at a time keeps the stream's order.
-        self._turn = asyncio.Semaphore(route.at_once)
+        self._turns = Turns(route.at_once, route.key)
         self._begun: dict[int, float] = {}
+        self._muffle = Muffle()
 
     @property
     def longest_seconds(self) -> float:
@@ -47,23 +56,32 @@ class Durable:
     async def take(self, raw: Msg) -> None:
         """Take one message: acknowledge it once its effect is stored, or say what shall become of it."""
         working = asyncio.create_task(_keep_claimed(raw))
+        message = self._read(raw)
         try:
-            async with self._turn:
+            async with self._turns.of(message):
                 self._begun[id(raw)] = time.monotonic()
                 with continued(raw.headers):
-                    await self._take(raw)
+                    await self._take(raw, message)
         finally:
             self._begun.pop(id(raw), None)
             working.cancel()
 
-    async def _take(self, raw: Msg) -> None:
+    def _read(self, raw: Msg) -> Any:
+        """The message, or the error that says why there is none."""
+        try:
+            return self._reader.read(raw.subject, raw.data, (raw.headers or {}).get(CONTRACT_HEADER))
+        except (Unreadable, NotOurs) as error:
+            return error
+
+    async def _take(self, raw: Msg, message: Any) -> None:
         deliveries = _deliveries(raw)
         if deliveries > MAX_RETRIES:
             why = "it was delivered too often: each time its handler failed or its process ended"
             await self._bury(raw, DeadReason.EXHAUSTED, why, deliveries)
             return
         try:
-            message = self._reader.read(raw.subject, raw.data, (raw.headers or {}).get(CONTRACT_HEADER))
+            if isinstance(message, Exception):
+                raise message
             await self._handler(message)
         except Exception as error:  # noqa: BLE001  (every error has its answer)
             await self._answer_to(error, raw, deliveries)
@@ -88,9 +106,11 @@ class Durable:
 
     async def _failed(self, error: Exception, raw: Msg, deliveries: int) -> None:
         self._counters.add("handler_failures", self._name)
-        log.error("the handler of %s failed (delivery %d)", self._name, deliveries, exc_info=error)
-        if deliveries < MAX_FAILURES:
-            await self._again(raw, None, deliveries)
+        if self._muffle.lets(type(error).__name__):  # a traceback each would fill the log
+            log.error("the handler of %s failed (delivery %d)", self._name, deliveries, exc_info=error)
+        mistake = isinstance(error, _MISTAKES)
+        if deliveries < (MAX_MISTAKES if mistake else MAX_FAILURES):
+            await self._again(raw, MISTAKE_WAIT_SECONDS * deliveries if mistake else None, deliveries)
         else:
             await self._bury(
                 raw, DeadReason.EXHAUSTED, f"the handler failed: {type(error).__name__}", deliveries
