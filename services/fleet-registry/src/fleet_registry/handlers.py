@@ -70,13 +70,13 @@ def from_agents(
         """An agent that introduces itself is online, and is told the interval to live by."""
         return await hearing.hello(hello)
 
-    @routes.hears(Left, at_once=64)
+    @routes.hears(Left, at_once=64, key=lambda left: left.agent_id)
     @patient
     async def on_left(left: Left) -> None:
         """A goodbye ends its session; whoever said it has left and is not lost."""
         await hearing.left(left)
 
-    @routes.hears(Described, at_once=16)
+    @routes.hears(Described, at_once=16, key=lambda described: described.agent_id)
     @patient
     async def on_described(described: Described) -> None:
         """The newest description of an agent is kept."""

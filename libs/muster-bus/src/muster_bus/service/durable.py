@@ -79,9 +79,10 @@ class Durable:
             why = "it was delivered too often: each time its handler failed or its process ended"
             await self._bury(raw, DeadReason.EXHAUSTED, why, deliveries)
             return
+        if isinstance(message, Exception):
+            await self._answer_to(message, raw, deliveries)
+            return
         try:
-            if isinstance(message, Exception):
-                raise message
             await self._handler(message)
         except Exception as error:  # noqa: BLE001  (every error has its answer)
             await self._answer_to(error, raw, deliveries)

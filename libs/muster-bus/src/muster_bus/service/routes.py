@@ -1,6 +1,6 @@
 """Routes: which handler takes which contract. Declared inside ``handlers(...)``, bound to a bus later."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -29,12 +29,13 @@ class Way(StrEnum):
 
 @dataclass(frozen=True)
 class Route:
-    """One contract and its handler; ``at_once`` messages are worked on together, one keeps order."""
+    """One contract and its handler; ``at_once`` messages are worked on together, of one ``key`` in order."""
 
     way: Way
     contract: type[Message]
     handler: Callable[[Any], Awaitable[Any]]
     at_once: int = 1
+    key: Callable[[Any], Hashable] | None = None
     max_wait_seconds: float = 0.05
     max_batch: int = 5000
     max_pending: int = 100_000
@@ -47,8 +48,14 @@ class Routes:
         self.service = service
         self.all: list[Route] = []
 
-    def hears(self, contract: type[M], *, at_once: int = 1) -> Callable[[Handler[M]], Handler[M]]:
+    def hears(
+        self, contract: type[M], *, at_once: int = 1, key: Callable[[M], Hashable] | None = None
+    ) -> Callable[[Handler[M]], Handler[M]]:
         """Take messages of a durable or live contract.
+
+        One at a time keeps their order. More ``at_once`` do not, unless there is a ``key``: then the durable
+        messages with equal keys are handled in order, and different keys side by side. A message that is
+        repeated comes after those that came meanwhile, either way.
 
         A durable one is acknowledged when the handler returns; the handler may raise ``Retry`` or ``Reject``,
         and any other error means: again, later, a few times. A live one is not repeated.
@@ -56,9 +63,11 @@ class Routes:
         way = Way.DURABLE if contract.DELIVERY is Delivery.DURABLE else Way.LIVE
         if contract.DELIVERY is Delivery.ASK:
             raise TypeError(f"cannot hear {contract.contract()}: it is a question; use answers")
+        if key and way is Way.LIVE:
+            raise TypeError(f"cannot hear {contract.contract()} by key: it is live; take one at a time")
 
         def declare(handler: Handler[M]) -> Handler[M]:
-            self.all.append(Route(way, contract, handler, at_once))
+            self.all.append(Route(way, contract, handler, at_once, key))
             return handler
 
         return declare
