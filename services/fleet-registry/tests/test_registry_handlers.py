@@ -249,11 +249,11 @@ def test_a_key_is_an_agents_only_if_the_file_says_so_and_the_file_is_read_again(
     assert identities.agent_of("UA") is None
     roles = {"UA": {"role": "host-agent", "name": "web-1"}, "UB": {"role": "operator", "name": "x"}}
     path.write_text(json.dumps(roles))
-    identities._looked_at = 0.0
+    identities._failed_at = float("-inf")
     assert identities.agent_of("UA") == "web-1"
     assert identities.agent_of("UB") is None
     path.write_text("no json")
-    identities._looked_at = 0.0
+    identities._failed_at = float("-inf")
     assert identities.agent_of("UC") is None
     assert identities.agent_of("UA") == "web-1"
 

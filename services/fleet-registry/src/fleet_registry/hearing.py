@@ -100,7 +100,9 @@ class Hearing:
 
     async def left(self, left: Left) -> None:
         """Note a goodbye."""
-        self.holds.judged(left.agent_id)
+        # The goodbye of an earlier run says nothing of the connection that the present one has lost.
+        if self.index.live_epoch(left.agent_id) in {None, left.epoch}:
+            self.holds.judged(left.agent_id)
         goodbye = Goodbye(left.epoch, left.reason, left.occurred_at)
         await self.roll.take([self.farewell(left.agent_id, goodbye)])
 

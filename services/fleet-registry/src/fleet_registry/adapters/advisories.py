@@ -119,19 +119,32 @@ class Connections:
         self.on_outage()
 
     async def _fetch(self) -> None:
+        """Fetch what is missing; after a failure all pages are read again, whatever was fetched by then."""
         portless, self._portless = self._portless, {}
-        if self.complete and len(portless) <= FEW:
-            for server, cid in portless:
-                self._learn(*await self._page(server, {"cid": cid}))
-            return
+        try:
+            if self.complete and len(portless) <= FEW:
+                for server, cid in portless:
+                    self._learn(*await self._page(server, {"cid": cid}))
+            else:
+                await self._fetch_all()
+        except BaseException:
+            # Not one by one once more: the server that had them may be gone, and would be asked for ever.
+            self.complete = False
+            self._asking.set()
+            raise
+
+    async def _fetch_all(self) -> None:
         self._closed = set()
-        for server in await self._servers():
-            offset, total = 0, 1
-            while offset < total:
-                server_id, data = await self._page(server, {"offset": offset})
-                self._learn(server_id, data)
-                offset, total = offset + PAGE, int(data["total"])
-        self._closed, self.complete = None, True
+        try:
+            for server in await self._servers():
+                offset, total = 0, 1
+                while offset < total:
+                    server_id, data = await self._page(server, {"offset": offset})
+                    self._learn(server_id, data)
+                    offset, total = offset + PAGE, int(data["total"])
+        finally:
+            self._closed = None
+        self.complete = True
 
     def _learn(self, server: str, data: dict[str, Any]) -> None:
         learned: dict[str, str] = {}

@@ -8,7 +8,7 @@ from muster_contracts.ids import is_agent_id
 from muster_contracts.message import Role
 from muster_runtime import logger
 
-LOOK_SECONDS = 1.0
+TRY_AGAIN_SECONDS = 1.0
 AGENT_ROLES = frozenset({Role.AGENT, Role.HOST_AGENT})
 
 log = logger(__name__)
@@ -21,7 +21,7 @@ class Identities:
         self._path = path
         self._agents: dict[str, str] = {}
         self._stamp: tuple[int, int] | None = None
-        self._looked_at = 0.0
+        self._failed_at = float("-inf")
 
     def agent_of(self, public_key: str) -> str | None:
         """The agent that owns the key; nothing for services, people and strangers."""
@@ -30,13 +30,13 @@ class Identities:
         return self._agents.get(public_key)
 
     def _look(self) -> None:
-        """Read the file again if it has changed; at most once a second, as strangers may knock often."""
+        """Read the file again if it has changed; one that cannot be read is tried once a second at most.
+
+        Whether it has changed is looked up for every stranger, as the newest agent is one until then.
+        """
         now = time.monotonic()
-        if self._path is None or (
-            self._looked_at and now - self._looked_at < LOOK_SECONDS and self._stamp is None
-        ):
+        if self._path is None or now - self._failed_at < TRY_AGAIN_SECONDS:
             return
-        self._looked_at = now
         try:
             found = self._path.stat()
             stamp = (found.st_mtime_ns, found.st_ino)
@@ -44,6 +44,7 @@ class Identities:
                 self._agents = _agents(json.loads(self._path.read_text()))
                 self._stamp = stamp
         except (OSError, ValueError, AttributeError, TypeError) as error:
+            self._failed_at = now
             log.warning("cannot read the identities file", path=str(self._path), why=str(error))
 
 
