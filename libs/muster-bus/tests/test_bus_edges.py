@@ -2,20 +2,27 @@
 
 import ast
 import inspect
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from nats.aio.client import Client
+from nats.js.api import DiscardPolicy
 from pydantic import ValidationError
 
-from muster_bus import BadSeed, BusSettings, Keypair
+from muster_bus import BadSeed, BusSettings, FileSpool, Keypair
 from muster_bus.broker import Identity, render
 from muster_bus.link import Link
 from muster_bus.permissions import Special
-from muster_bus.streams import CONSUMERS, STREAMS, reconcile
-from muster_contracts.message import Role
+from muster_bus.streams import CONSUMERS, LIMITS, STREAMS, Limits, reconcile, stream_config
+from muster_bus.subjects import group_of
+from muster_contracts.agent.v1 import LeaveReason, Left
+from muster_contracts.catalogue import contracts, heard_by
+from muster_contracts.generate.asyncapi import document
+from muster_contracts.message import Delivery, Role
 from muster_testing.ground import Ground
 from muster_testing.servers import NatsServer
+from muster_testing.wait import until
 
 REPLACED = {"_select_next_server", "_attempt_reconnect", "_process_err", "_process_msg", "flush"}
 LEANED_ON = {"_init_request_sub", "_flush_pending", "_connect_to_server", "_process_op_err"}
@@ -129,6 +136,51 @@ async def test_streams_made_before_they_had_bounds_get_them() -> None:
         for name, kept in (("AGENT", 1000), ("HOST", 1000), ("FLEET", 1000), ("BUS", -1)):
             config = (await js.stream_info(name)).config
             assert (config.max_msg_size, config.max_msgs_per_subject) == (72 << 10, kept)
+
+
+def test_each_area_says_what_its_stream_holds() -> None:
+    assert {area.upper() for area in LIMITS} == set(STREAMS)
+    for name in STREAMS:
+        config = stream_config(name)
+        assert (config.max_bytes, config.max_age) == (1 << 30, 30 * 24 * 3600)
+        assert (config.discard, config.discard_new_per_subject) == (DiscardPolicy.OLD, False)
+
+
+async def test_a_full_stream_that_refuses_lets_new_facts_wait_with_their_sayer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LIMITS, "agent", Limits(discard=DiscardPolicy.NEW))
+    monkeypatch.setattr("muster_bus.streams.MAX_KEPT_OF_ONE_AGENT", 1)
+    spool = FileSpool(tmp_path / "spool")
+    async with Ground("a1") as ground:
+        agent = await ground.bus("a1", spool=spool)
+        first, second = (
+            Left(
+                occurred_at=datetime.now(UTC),
+                agent_id="a1",
+                epoch="0123456789ab-0123456789ab",
+                reason=LeaveReason.SHUTDOWN,
+            )
+            for _ in range(2)
+        )
+        await agent.say(first)
+        await agent.settled()
+        await agent.say(second)
+        await until(lambda: agent.courier and agent.courier.complaint)
+        assert [one.id for one in await spool.take(9)] == [str(second.message_id)]
+        js = (await ground.bus("provisioner")).client.jetstream()
+        state = (await js.stream_info("AGENT")).state
+        assert (state.messages, state.first_seq) == (1, 1)
+        await agent.close()
+    spool.close()
+
+
+def test_the_published_queue_groups_are_those_in_use() -> None:
+    operations = document(list(contracts()))["operations"]
+    for contract in heard_by(Role.FLEET_REGISTRY):
+        if contract.DELIVERY is not Delivery.DURABLE:
+            published = operations[f"fleet-registry.hears.{contract.contract()}"]["bindings"]["nats"]["queue"]
+            assert published == group_of("fleet-registry", contract)
 
 
 def test_only_this_package_touches_fast_stream() -> None:

@@ -16,8 +16,6 @@ from muster_contracts import catalogue
 from muster_contracts.message import Message, kebab
 
 DAY = 24 * 3600.0
-MAX_AGE_SECONDS = 30 * DAY
-MAX_STREAM_BYTES = 1 << 30
 MAX_KEPT_OF_ONE_AGENT = 1000
 """Messages of one subject; the oldest leave first, so that one agent cannot push out what others said."""
 MAX_ACK_PENDING = 20 * MAX_KEPT_OF_ONE_AGENT
@@ -28,6 +26,23 @@ DUPLICATE_WINDOW_SECONDS = 600.0
 """A letter repeated within this has one copy in the stream; the courier's retries stay well below."""
 ACK_WAIT_SECONDS = 10.0
 """A message neither acked nor worked on for this long is delivered again."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a stream holds, and what happens beyond it.
+
+    ``DiscardPolicy.OLD`` forgets the oldest: news beats history. ``DiscardPolicy.NEW`` refuses new messages,
+    so that they wait with their sayer: back-pressure, for what must not be forgotten before it is done.
+    """
+
+    max_bytes: int = 1 << 30
+    max_age_seconds: float = 30 * DAY
+    discard: DiscardPolicy = DiscardPolicy.OLD
+
+
+LIMITS = {"agent": Limits(), "bus": Limits(), "fleet": Limits(), "host": Limits()}
+"""The limits of the stream of each area."""
 
 
 @dataclass(frozen=True)
@@ -84,18 +99,21 @@ def _kept_of_each(name: str) -> int:
     return -1 if theirs else MAX_KEPT_OF_ONE_AGENT
 
 
-def stream_config(name: str, *, replicas: int = 1, max_bytes: int = MAX_STREAM_BYTES) -> StreamConfig:
-    """What the stream ``name`` should be like: limits retention, on disk, old messages leave first."""
+def stream_config(name: str, *, replicas: int = 1, max_bytes: int | None = None) -> StreamConfig:
+    """What the stream ``name`` should be like: on disk, kept by the limits of its area."""
+    limits, of_each = LIMITS[name.lower()], _kept_of_each(name)
     return StreamConfig(
         name=name,
         subjects=STREAMS[name],
         storage=StorageType.FILE,
         retention=RetentionPolicy.LIMITS,
-        discard=DiscardPolicy.OLD,
-        max_age=MAX_AGE_SECONDS,
-        max_bytes=max_bytes,
+        discard=limits.discard,
+        # Stock, a stream that refuses what is new still forgets the oldest of a subject for it.
+        discard_new_per_subject=limits.discard is DiscardPolicy.NEW and of_each > 0,
+        max_age=limits.max_age_seconds,
+        max_bytes=max_bytes or limits.max_bytes,
         max_msg_size=_largest(name),
-        max_msgs_per_subject=_kept_of_each(name),
+        max_msgs_per_subject=of_each,
         duplicate_window=DUPLICATE_WINDOW_SECONDS,
         num_replicas=replicas,
         allow_direct=True,
@@ -116,11 +134,10 @@ def consumer_config(consumer: Consumer) -> ConsumerConfig:
     )
 
 
-async def reconcile(
-    js: JetStreamContext, *, replicas: int = 1, max_bytes: int = MAX_STREAM_BYTES
-) -> list[str]:
+async def reconcile(js: JetStreamContext, *, replicas: int = 1, max_bytes: int | None = None) -> list[str]:
     """Make every stream and consumer as it should be and return what was changed, for people.
 
+    ``max_bytes`` takes the place of every area's own, for small disks.
     Only adds: subjects a stream has beside ours stay, and nothing is ever deleted.
     """
     changed = []
