@@ -1,19 +1,31 @@
 """Small parts of the registry when what they lean on fails, is slow, or says old things."""
 
+import asyncio
+import urllib.error
+import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from registry_world import world
 
 from fleet_registry.adapters.advisories import Connections
 from fleet_registry.adapters.identities import Identities
+from fleet_registry.address_book import AddressBook
+from fleet_registry.domain.agent import Agent
 from fleet_registry.domain.holds import HOLD_SECONDS, Holds
+from fleet_registry.fleet_view import FleetView
 from fleet_registry.hearing import Hearing
+from fleet_registry.main import serve
+from fleet_registry.ports import Unavailable
 from muster_contracts.agent.v1 import LeaveReason, Left
+from muster_contracts.fleet.v1 import Presence
 from muster_contracts.ids import make_epoch
-from muster_runtime import SystemClock
+from muster_contracts.selector import parse
+from muster_runtime import Shutdown, SystemClock, Tasks
+from muster_testing.wait import until
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 FIRST, SECOND = make_epoch("a" * 12, 1), make_epoch("a" * 12, 2)
@@ -97,3 +109,79 @@ async def test_only_the_goodbye_of_the_present_run_ends_the_hold_of_its_connecti
     )
     await hearing.left(Left(occurred_at=NOON, agent_id="web-1", epoch=epoch, reason=LeaveReason.SHUTDOWN))
     assert bool(holds.due(10.0 + HOLD_SECONDS)) is held
+
+
+# What is written and answered --------------------------------------------------------------------------
+
+
+async def test_addresses_that_could_not_be_written_are_written_later_and_merged() -> None:
+    written: list[dict[str, str]] = []
+    outages = [Unavailable("away"), RuntimeError("broken")]
+
+    async def write(addresses: dict[str, str]) -> None:
+        if outages:
+            book.note({"web-2": "c:3", "web-3": f"d:{len(outages)}"})  # the broker goes on meanwhile
+            raise outages.pop()
+        written.append(addresses)
+
+    book = AddressBook(write, pause_seconds=0)
+    book.note({"web-1": "a:1", "web-2": "b:2"})
+    async with Tasks(pause=lambda _: 0) as tasks:
+        tasks.spawn("remember addresses", book.keep_writing)
+        await until(lambda: written)
+    assert written == [{"web-1": "a:1", "web-2": "c:3", "web-3": "d:1"}]
+
+
+async def test_a_page_that_would_not_fit_into_a_message_ends_early_and_leads_on() -> None:
+    labels = {f"k{n:02}{'x' * 60}/{'y' * 63}": "z" * 63 for n in range(40)}
+    fleet = [Agent(f"web-{n:03}", NOON, presence=Presence.ONLINE, declared=labels) for n in range(500)]
+
+    async def find(_: object, __: object, after: str | None, limit: int) -> tuple[list[Agent], int]:
+        return [one for one in fleet if one.id > (after or "")][:limit], len(fleet)
+
+    async def nothing(*_: object) -> dict[str, Any]:
+        return {}
+
+    parts: dict[str, Any] = dict.fromkeys(("roll", "grants", "outbox", "clock"))
+    index = SimpleNamespace(seen=nothing, degraded=None)
+    queries = SimpleNamespace(find=find, groups=nothing)
+    view = FleetView(queries=cast("Any", queries), index=cast("Any", index), **parts)
+    seen: list[str] = []
+    after = None
+    while len(seen) < len(fleet):
+        page = await view.page(parse(""), (), after, 500)
+        assert len(page.model_dump_json()) < 600_000
+        seen, after = seen + [row.id for row in page.agents], page.next
+    assert seen == [one.id for one in fleet]
+    assert after is None
+
+
+async def test_a_round_that_keeps_crashing_makes_the_registry_unready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def crash(_: object) -> None:
+        raise RuntimeError("broken")
+
+    port_file, shutdown = tmp_path / "port", Shutdown()
+    async with world(tmp_path) as here:
+        with monkeypatch.context() as broken:
+            broken.setattr("fleet_registry.rounds.Rounds.sweep", crash)
+            broken.setattr("fleet_registry.main.collect_garbage_seldom", lambda: None)
+            settings = here.settings(health_port_file=port_file)
+            serving = asyncio.create_task(serve(settings, shutdown))
+            await until(lambda: port_file.exists() or serving.done())
+            await until(lambda: _unready(int(port_file.read_text())))
+        shutdown.request("the test is over")
+        await serving
+
+
+async def _unready(port: int) -> bool:
+    def ask() -> str:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5).close()
+        except urllib.error.HTTPError as error:
+            with error:
+                return str(error.read().decode())
+        return ""
+
+    return "task sweep crashed" in await asyncio.to_thread(ask)

@@ -26,6 +26,10 @@ from muster_runtime import Clock
 STALE_SECONDS = 5.0
 """Numbers of this age give way to counted ones, even if this registry wrote during the count."""
 
+ANSWER_BYTES = 512 * 1024
+"""The rows of one answer; the broker takes no message above 1 MiB. Lines of history and sessions are so short
+that 500 always fit."""
+
 
 @dataclass(slots=True, kw_only=True)
 class FleetView:
@@ -83,15 +87,16 @@ class FleetView:
     async def page(
         self, selector: Selector, states: Sequence[Presence], after: str | None, limit: int
     ) -> AgentPage:
-        """One page of agents."""
+        """One page of agents; it ends early where the labels of more would not fit into one answer."""
         agents, total = await self.queries.find(selector, states, after, limit + 1)
-        page = agents[:limit]
         groups = await self.queries.groups()
-        seen = await self.index.seen([agent.id for agent in page])
+        seen = await self.index.seen([agent.id for agent in agents[:limit]])
+        rows = [row_of(agent, groups, seen.get(agent.id)) for agent in agents[:limit]]
+        page = rows[: fitting(rows)]
         return AgentPage(
-            agents=[row_of(agent, groups, seen.get(agent.id)) for agent in page],
+            agents=page,
             total=total,
-            next=page[-1].id if len(agents) > limit else None,
+            next=page[-1].id if len(agents) > len(page) else None,
             degraded=self.index.degraded,
         )
 
@@ -126,6 +131,16 @@ class FleetView:
             ],
             degraded=self.index.degraded,
         )
+
+
+def fitting(rows: Sequence[AgentRow]) -> int:
+    """How many of the rows fit into one answer; at least one, so that every page leads on."""
+    size = 0
+    for number, row in enumerate(rows):
+        size += len(row.model_dump_json())
+        if size > ANSWER_BYTES:
+            return max(1, number)
+    return len(rows)
 
 
 def row_of(agent: Agent, groups: Mapping[str, Selector], seen: datetime | None) -> AgentRow:

@@ -85,8 +85,8 @@ def from_agents(
     return routes
 
 
-def from_people(view: FleetView, queries: Queries, roll: Roll, clock: Clock, bus: Bus) -> Routes:
-    """What operators ask."""
+def from_readers(view: FleetView, queries: Queries, clock: Clock, bus: Bus) -> Routes:
+    """What operators ask of the fleet; nothing here changes it."""
     routes = Routes(REGISTRY)
 
     @routes.answers(FindAgents)
@@ -122,6 +122,13 @@ def from_people(view: FleetView, queries: Queries, roll: Roll, clock: Clock, bus
     async def on_get_summary(_: GetSummary) -> Summary:
         """The fleet in numbers."""
         return await view.summary(bus.counters.of("dead_letters"))
+
+    return routes
+
+
+def from_deciders(view: FleetView, queries: Queries, roll: Roll, clock: Clock) -> Routes:
+    """What operators decide about agents; each is answered with the agent as it is then."""
+    routes = Routes(REGISTRY)
 
     @routes.answers(SetLabels)
     @patient

@@ -1,7 +1,6 @@
 """Composition root: the only module that knows every part of the registry."""
 
 import argparse
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -18,10 +17,11 @@ from fleet_registry.adapters.redis_index import RedisIndex
 from fleet_registry.adapters.sql_queries import SqlQueries
 from fleet_registry.adapters.sql_store import SqlStore
 from fleet_registry.adapters.tables import OUTBOX
+from fleet_registry.address_book import AddressBook
 from fleet_registry.domain.holds import Holds
 from fleet_registry.fleet_view import FleetView
 from fleet_registry.granting import Grants
-from fleet_registry.handlers import about_groups, from_agents, from_people
+from fleet_registry.handlers import about_groups, from_agents, from_deciders, from_readers
 from fleet_registry.hearing import Hearing, Newsroom
 from fleet_registry.ports import Goodbyes, Recorded, Unavailable
 from fleet_registry.roll import Policies, Roll
@@ -78,6 +78,7 @@ class Registry:
 
     service: ServiceBus
     rounds: Rounds
+    tasks: Tasks
 
     def __init__(self, settings: RegistrySettings, clock: Clock, outside: Outside | None = None) -> None:
         self.settings, self.clock = settings, clock
@@ -126,9 +127,9 @@ class Registry:
             self.service = await stack.enter_async_context(opened)
             self._mind_outages(self.service.bus)
             # Left first: nobody is to be judged while the rest is being closed.
-            tasks = await stack.enter_async_context(self.outside.tasks())
-            await self._watch(tasks)
-            self.rounds.start(tasks, self.settings.presence.sweep_seconds)
+            self.tasks = await stack.enter_async_context(self.outside.tasks())
+            await self._watch(self.tasks)
+            self.rounds.start(self.tasks, self.settings.presence.sweep_seconds)
             self._expose_figures()
             yield
 
@@ -184,7 +185,8 @@ class Registry:
                 bus=bus,
                 clock=self.clock,
             ),
-            from_people(self.view, self.queries, self.roll, self.clock, bus),
+            from_readers(self.view, self.queries, self.clock, bus),
+            from_deciders(self.view, self.queries, self.roll, self.clock),
             about_groups(self.view, self.store),
         ]
 
@@ -215,20 +217,16 @@ class Registry:
         """Tell the holds of connections, and the store of addresses."""
         if self.connections is None:
             return
-        addresses: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+        book = AddressBook(self.store.remember_addresses)
 
         def dropped(agent_id: str, at: datetime) -> None:
             self.holds.dropped(agent_id, at, self.clock.monotonic())
 
-        async def remember() -> None:
-            while True:
-                await self.store.remember_addresses(await addresses.get())
-
         self.connections.on_dropped = dropped
         self.connections.on_connected = lambda one: self.holds.connected(one, self.clock.monotonic())
-        self.connections.on_addresses = addresses.put_nowait
+        self.connections.on_addresses = book.note
         self.connections.on_outage = self.holds.clear
-        tasks.spawn("remember addresses", remember)
+        tasks.spawn("remember addresses", book.keep_writing)
         tasks.spawn("complete the connections", self.connections.keep_complete)
         await self.connections.start()
 
@@ -241,6 +239,7 @@ async def serve(settings: RegistrySettings, shutdown: Shutdown) -> None:
     async with registry.open():
         health.check("bus", registry.service.healthy)
         health.check("database", registry.database.ping)
+        health.check("tasks", registry.tasks.complaints)
         async with health:
             log.info("ready", health=health.url)
             await shutdown.wait()
