@@ -49,6 +49,16 @@ def test_the_schema_of_asyncapi_notices_a_mistake() -> None:
     assert not Draft7Validator(schema).is_valid(wrong)
 
 
+def test_replicas_share_live_messages_by_contract_and_durable_ones_without_a_queue() -> None:
+    queues = {
+        name: operation.get("bindings", {}).get("nats", {}).get("queue")
+        for name, operation in DOCUMENT["operations"].items()
+    }
+    assert queues["fleet-registry.hears.agent.v1.Heartbeat"] == "fleet-registry:agent.v1.Heartbeat"
+    assert queues["fleet-registry.hears.agent.v1.Hello"] == "fleet-registry:agent.v1.Hello"
+    assert queues["fleet-registry.hears.agent.v1.Left"] is None
+
+
 def test_every_reference_leads_somewhere() -> None:
     for reference in set(references(DOCUMENT)):
         assert resolve(reference) is not None, reference

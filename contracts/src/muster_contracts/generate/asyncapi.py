@@ -18,7 +18,8 @@ DELIVERIES = {
     Delivery.ASK: "Request and reply with a deadline; idempotent by its message id.",
 }
 QUEUED = frozenset({Role.FLEET_REGISTRY})
-"""Roles whose replicas share their work as one queue group."""
+"""Roles whose replicas share their work: live messages and asks as a queue group of each contract, durable
+messages as one consumer of their stream, without any queue group."""
 
 Json = dict[str, Any]
 
@@ -104,8 +105,8 @@ def operation(kind: type[Message], role: Role, action: str) -> Json:
         "tags": [{"name": role.value}],
         "messages": [ref("channels", name, "messages", name)],
     }
-    if action == "receive" and role in QUEUED:
-        found["bindings"] = {"nats": {"queue": role.value, "bindingVersion": "0.1.0"}}
+    if action == "receive" and role in QUEUED and kind.DELIVERY is not Delivery.DURABLE:
+        found["bindings"] = {"nats": {"queue": f"{role.value}:{name}", "bindingVersion": "0.1.0"}}
     if issubclass(kind, Ask):
         reply = f"{name}.reply"
         found["reply"] = {
