@@ -584,3 +584,58 @@ async def test_a_heap_of_large_messages_does_not_cut_a_service_off(ground: Groun
         assert service.bus.counters.of("dead_letters", "oversized") == 80
         assert service.bus.counters.of("disconnects") == 0
     assert "Slow Consumer" not in ground.server.log
+
+
+@pytest.mark.parametrize("by_route", [True, False])
+async def test_a_service_sends_no_answer_where_the_asker_may_not_hear_it(
+    ground: Ground, by_route: bool
+) -> None:
+    agent, operator, asked, routes = (
+        await ground.bus("a1"),
+        await ground.bus("operator"),
+        [],
+        Routes("fleet-registry"),
+    )
+    overheard: list[str] = []
+
+    async def overhear(raw: Msg) -> None:
+        overheard.append(raw.subject)
+
+    for foreign in ("muster.agent.*.*.adopt-interval", "_INBOX.operator.>", "muster.fleet.*.*.>"):
+        await operator.client.subscribe(foreign, cb=overhear)
+    await operator.client.flush()
+
+    @routes.answers(Hello)
+    async def on_hello(question: Hello) -> Welcome:
+        asked.append(question)
+        return Welcome(agent_id=question.agent_id, interval_seconds=5, deadline_seconds=12.5)
+
+    async with ServiceBus.open(ground.settings("fleet-registry"), routes if by_route else []) as service:
+        if not by_route:
+            await service.bus.answer(Hello, on_hello)
+        foreign_replies = (
+            "muster.agent.v1.a2.adopt-interval", "muster.fleet.v1.a2.presence-changed", "_INBOX.operator.x",
+            "_INBOX.a2.x", "_INBOX.a1", "_INBOX.a11.x", "_INBOX.*.x", "$JS.API.STREAM.PURGE.FLEET",
+        )  # fmt: skip
+        payload = hello().model_dump_json().encode()
+        for reply in foreign_replies:
+            await agent.client.publish("muster.agent.v1.a1.hello", payload, reply=reply)
+        forged = {"correlation_id": "forged"}
+        answer = await agent.client.request("muster.agent.v1.a1.hello", payload, headers=forged)
+        assert Welcome.model_validate_json(answer.data).agent_id == "a1"
+        assert "forged" not in (answer.headers or {}).values()
+        assert len(asked) == 1
+        assert service.bus.counters.of("answers_refused", "agent.v1.Hello") == len(foreign_replies)
+        await operator.client.flush()
+        assert overheard == []
+
+
+async def test_answers_that_come_too_late_are_one_quiet_line(
+    ground: Ground, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = await ground.bus("fleet-registry")
+    for number in range(3):
+        await registry.client.publish(f"_INBOX.a1.{number}", b"{}")
+    await until(lambda: registry.counters.of("permission_violations", "publish") == 3)
+    lines = [one for one in caplog.records if one.levelname in {"WARNING", "ERROR"}]
+    assert [one.getMessage() for one in lines] == ["cannot answer on _inbox.a1.0: it was asked too long ago"]

@@ -12,13 +12,15 @@ from pydantic import BaseModel
 from muster_bus.deadletters import DeadLetters
 from muster_bus.errors import AskError, Reject, Retry
 from muster_bus.metrics import Counters
+from muster_bus.muffling import Muffle
 from muster_bus.reading import CONTRACT_HEADER, PROBLEM_HEADER, NotOurs, Reader, Unreadable
 from muster_bus.tracing import continued
-from muster_contracts.message import Ask, Problem
+from muster_contracts.message import Ask, Message, Problem, Role
 
 log = logging.getLogger("muster.bus")
 
 ANSWERS_AT_ONCE = 64
+_AGENTS = {Role.AGENT, Role.HOST_AGENT}
 
 Q = TypeVar("Q", bound=Ask[Any])
 
@@ -47,6 +49,41 @@ async def answer_to(
         return Problem(code="internal", text=f"cannot answer {name}: the service failed; its log says why")
 
 
+class Unanswerable(Exception):
+    """The question wants its answer sent where its sayer may not hear it: nobody is to be answered."""
+
+
+class Doorkeeper:
+    """Lets in only questions whose answers go to their sayers' own inboxes.
+
+    Who answers may publish more than who asks: a reply subject chosen freely would have the service say, in
+    its own name, what its asker may not. The broker keeps agents to their own names, so an agent's question
+    tells by its subject whose inbox it must be; who else may ask is trusted with any inbox.
+    """
+
+    def __init__(self, contract: type[Message], counters: Counters) -> None:
+        self._name = contract.contract()
+        self._of_agents = contract.SUBJECT.who.startswith("{") and not _AGENTS.isdisjoint(contract.SAID_BY)
+        self._counters = counters
+        self._muffle = Muffle()
+
+    def check(self, raw: Msg) -> None:
+        """Let one question in; without a reply subject nothing is sent, so nothing can be wrong.
+
+        Raises:
+            Unanswerable: it is counted and logged already.
+        """
+        sayer = raw.subject.split(".")[3] + "." if self._of_agents else ""
+        if not raw.reply or raw.reply.startswith(f"_INBOX.{sayer}"):
+            return
+        self._counters.add("answers_refused", self._name)
+        if self._muffle.lets("refused"):
+            log.warning(
+                "a question on %s is dropped: its answer was to go to %s", raw.subject, raw.reply[:200]
+            )
+        raise Unanswerable
+
+
 class Answering(Generic[Q]):
     """Takes questions of one contract to its handler and sends back what it says."""
 
@@ -59,6 +96,7 @@ class Answering(Generic[Q]):
         counters: Counters,
     ) -> None:
         self._reader = Reader.of(contract)
+        self._door = Doorkeeper(contract, counters)
         self._handler = handler
         self._client = client
         self._dead_letters = dead_letters
@@ -67,6 +105,10 @@ class Answering(Generic[Q]):
 
     async def take(self, raw: Msg) -> None:
         """Begin to answer one question; at the limit, the next ones wait their turn."""
+        try:
+            self._door.check(raw)
+        except Unanswerable:
+            return
         while len(self._running) >= ANSWERS_AT_ONCE:
             await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
         task = asyncio.create_task(self._answer(raw))

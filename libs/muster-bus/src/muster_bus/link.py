@@ -30,6 +30,7 @@ from nats.aio.client import Client
 from muster_bus.errors import NotPermitted
 from muster_bus.identity import Keypair
 from muster_bus.metrics import Counters
+from muster_bus.muffling import Muffle
 from muster_bus.settings import BusSettings
 
 log = logging.getLogger("muster.bus")
@@ -60,6 +61,7 @@ class Link(Client):
         self.why_down = ""
         """The most telling complaint since the link was last up: a refusal rather than an absence."""
         self._complained: set[str] = set()
+        self._muffle = Muffle(60)
         self.ever_up = False
         self.deaf_to: set[str] = set()
         """Subjects the broker did not let this identity subscribe."""
@@ -256,7 +258,12 @@ class Link(Client):
 
     def _refuse(self, verb: str, subject: str, text: str) -> None:
         self.counters.add("permission_violations", verb)
-        log.error("cannot use a subject: %s (identity %s)", text, self._settings.identity)
+        if verb == "publish" and subject.lower().startswith("_inbox."):
+            # The broker lets a question be answered for a minute only, and not over a new connection.
+            if self._muffle.lets("late answer"):
+                log.warning("cannot answer on %s: it was asked too long ago", subject)
+        else:
+            log.error("cannot use a subject: %s (identity %s)", text, self._settings.identity)
         if verb == "subscription":
             self.deaf_to.add(subject)
         for waiting in list(self._denied.get(subject.lower(), ())):

@@ -15,7 +15,7 @@ from faststream.nats import JStream, NatsBroker, NatsResponse, PullSub
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from muster_bus.answering import answer_to
+from muster_bus.answering import Doorkeeper, Unanswerable, answer_to
 from muster_bus.deadletters import DeadLetters
 from muster_bus.hearing import Hearing
 from muster_bus.metrics import Counters
@@ -114,9 +114,10 @@ def _mount_live(
 
 def _mount_ask(broker: NatsBroker, service: str, route: Route, counters: Counters) -> None:
     reader: Reader[Any] = Reader.of(route.contract)
-    name = route.contract.contract()
+    name, door = route.contract.contract(), Doorkeeper(route.contract, counters)
 
     async def take(raw: Msg) -> NatsResponse:
+        door.check(raw)
         contract_name = (raw.headers or {}).get(CONTRACT_HEADER)
         with continued(raw.headers):
             answer = await answer_to(raw.subject, raw.data, contract_name, reader, route.handler)
@@ -125,7 +126,8 @@ def _mount_ask(broker: NatsBroker, service: str, route: Route, counters: Counter
         if problem:
             counters.add("answered_with_problem", name)
         headers = {PROBLEM_HEADER: answer.code} if isinstance(answer, Problem) else {}
-        return NatsResponse(answer.model_dump_json().encode(), headers=headers)
+        # Without a correlation id of ours FastStream would send back the asker's, whatever it holds.
+        return NatsResponse(answer.model_dump_json().encode(), headers=headers, correlation_id=name)
 
     subscriber = broker.subscriber(
         subject_to_hear(route.contract, None),
@@ -148,6 +150,8 @@ def _named(take: Callable[[Msg], Awaitable[Any]], route: Route) -> Callable[[Msg
     async def handler(raw: Msg) -> Any:
         try:
             return await take(raw)
+        except Unanswerable:
+            raise  # FastStream swallows it and answers nobody, which is what is wanted
         except Exception:
             # FastStream would swallow it in silence; a durable message comes back after its wait.
             log.exception("cannot finish with a message of %s", route.contract.contract())
