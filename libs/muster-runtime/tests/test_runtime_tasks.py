@@ -1,6 +1,7 @@
 """Tasks: they fail alone, come back, and are gone when their owner is."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -67,6 +68,22 @@ async def test_a_cancellation_from_inside_is_a_crash_and_not_the_end() -> None:
     async with Tasks(soon) as tasks:
         tasks.spawn("worker", work)
         await until(lambda: len(starts) == 2)
+
+
+async def test_a_round_that_swallows_its_cancellation_is_the_last_one() -> None:
+    rounds: list[int] = []
+
+    async def deaf() -> None:
+        rounds.append(1)
+        if len(rounds) == 1:
+            with contextlib.suppress(asyncio.CancelledError):
+                await forever()
+
+    async with Tasks(soon, patience_seconds=0.2) as tasks:
+        task = tasks.every("deaf", 0.01, deaf)
+        await until(lambda: rounds)
+    assert task.done()
+    assert len(rounds) == 1
 
 
 async def test_leaving_cancels_every_task_and_waits_for_its_end() -> None:

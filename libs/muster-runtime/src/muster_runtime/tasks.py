@@ -150,6 +150,8 @@ class Tasks:
                 self._crashed(name, condition, error)
             else:
                 condition.crashes = 0
+                if _asked_to_stop():
+                    raise asyncio.CancelledError  # the work swallowed it; another round would hold up the end
             due += seconds * max(1, -int((due - loop.time()) // seconds))
 
     def _crashed(self, name: str, condition: _Condition, error: BaseException) -> None:
