@@ -1,12 +1,17 @@
 """The stage: the same routes as in production, in memory."""
 
-from datetime import UTC, datetime
+import asyncio
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from muster_bus import AskError, AskFailed, NobodyAnswers, Reject
+from muster_bus.bus import letter_of
 from muster_bus.service import Routes
+from muster_bus.spool import FileSpool
 from muster_contracts.agent.v1 import (
     AdoptInterval,
     AgentKind,
@@ -18,7 +23,10 @@ from muster_contracts.agent.v1 import (
     Welcome,
 )
 from muster_contracts.bus.v1 import DeadLettered, DeadReason
-from muster_testing.stage import Stage, StageBus
+from muster_runtime import Tasks
+from muster_testing.loop_time import NOON, LoopClock, standstill
+from muster_testing.stage import Stage, StageBus, StageCourier
+from muster_testing.wait import until
 
 EPOCH = "0123456789ab-0123456789ab"
 
@@ -126,3 +134,48 @@ async def test_a_handler_that_fails_unexpectedly_fails_the_rehearsal_unless_it_i
             else:
                 with pytest.raises(AssertionError, match="a handler failed"):
                     await stage.tell(left("broken"))
+
+
+async def test_an_agent_on_the_stage_hears_what_is_said_to_it_alone() -> None:
+    stage, heard = Stage(), []
+    stage.cast("fleet-registry", registry)
+
+    async def keep(order: Introduce) -> None:
+        heard.append(order.agent_id)
+
+    async with stage:
+        await stage.bus("a1").hear(Introduce, keep, bound_to="a1")
+        await stage.tell(beat("a1"))
+        await stage.tell(beat("a2"))
+    assert heard == ["a1"]
+
+
+async def test_the_letters_of_a_spool_come_to_the_stage_when_its_courier_is_woken(tmp_path: Path) -> None:
+    stage, heard = Stage(), []
+
+    async def keep(fact: Left) -> None:
+        heard.append(fact.agent_id)
+
+    spool = FileSpool(tmp_path / "spool.db", 10)
+    courier = StageCourier(stage, spool)
+    async with stage, Tasks() as tasks:
+        await stage.bus("operator").hear(Left, keep)
+        tasks.spawn("courier", courier.run)
+        await spool.put(letter_of(left("a1")))
+        courier.wake()
+        await until(lambda: heard == ["a1"])
+        assert await spool.size() == 0
+    spool.close()
+
+
+@pytest.mark.looptime
+async def test_the_clock_follows_the_loop_which_stands_still_while_a_thread_works() -> None:
+    clock, worked = LoopClock(), asyncio.Event()
+    asyncio.get_running_loop().call_later(3600, worked.set)
+    thread = threading.Timer(0.05, asyncio.get_running_loop().call_soon_threadsafe, [worked.set])
+    with standstill():
+        thread.start()
+        await worked.wait()
+    assert clock.now() - NOON < timedelta(seconds=1)
+    await asyncio.sleep(3600)
+    assert clock.now() - NOON >= timedelta(hours=1)

@@ -5,7 +5,8 @@ messages between them. Delivery happens inside ``tell``: when it returns, all th
 What a stage has not: streams, repeats and permissions. Those belong to tests on a ``Ground``.
 """
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Self, TypeVar, cast
 
@@ -20,12 +21,17 @@ from muster_bus.metrics import Counters
 from muster_bus.reading import CONTRACT_HEADER, PROBLEM_HEADER
 from muster_bus.service.mounting import LentBroker, mount
 from muster_bus.service.routes import Routes
+from muster_bus.spool import Spool
+from muster_bus.subjects import subject_to_hear
 from muster_contracts.message import Ask, Delivery, Message, Problem
+
+LETTERS_AT_ONCE = 100
 
 A = TypeVar("A", bound=BaseModel)
 M = TypeVar("M", bound=Message)
 
 RoutesOf = Callable[["StageBus"], Routes | Sequence[Routes]]
+Take = Callable[[str, bytes], Awaitable[None]]
 
 
 class StageBus:
@@ -36,6 +42,7 @@ class StageBus:
         self.identity = identity
         self.counters = Counters()
         self.connected = True
+        self.courier: StageCourier | None = None
 
     async def say(self, *messages: Message) -> None:
         """Say messages; whoever hears them has heard them when this returns."""
@@ -50,8 +57,49 @@ class StageBus:
         """Ask another service on the stage."""
         return await self._stage.ask(question, timeout=timeout)
 
+    async def hear(
+        self, contract: type[M], handler: Callable[[M], Awaitable[None]], *, bound_to: str | None = None
+    ) -> None:
+        """Hear a contract from now on, on an open stage too."""
+        subject = subject_to_hear(contract, bound_to).split(".")
+
+        async def take(said_on: str, payload: bytes) -> None:
+            if _matches(said_on.split("."), subject):
+                await handler(contract.model_validate_json(payload))
+
+        self._stage.listeners.append(take)
+
+    def on_reconnect(self, callback: Callable[[], None], /) -> None:
+        """Nothing to call back for: a stage is always there."""
+
+    def on_disconnect(self, callback: Callable[[], None], /) -> None:
+        """Nothing to call back for: a stage is always there."""
+
     async def settled(self) -> None:
         """Everything said has been heard already."""
+
+
+class StageCourier:
+    """Takes the letters of a spool, for example an outbox, to the stage; ``run`` it as a task."""
+
+    def __init__(self, stage: "Stage", spool: Spool) -> None:
+        self._stage, self._spool = stage, spool
+        self._some = asyncio.Event()
+        self._some.set()
+
+    def wake(self) -> None:
+        """There may be letters."""
+        self._some.set()
+
+    async def run(self) -> None:
+        """Deliver what is there, and again whenever it is woken, for ever."""
+        while True:
+            await self._some.wait()
+            self._some.clear()
+            while letters := await self._spool.take(LETTERS_AT_ONCE):
+                for letter in letters:
+                    await self._stage.tell_raw(letter.subject, letter.payload, letter.headers)
+                await self._spool.done(letter.id for letter in letters)
 
 
 class Stage:
@@ -67,6 +115,8 @@ class Stage:
         self._brokers: list[NatsBroker] = [self._voice]
         self._buses: dict[str, StageBus] = {}
         self._said: list[Message] = []
+        self.listeners: list[Take] = []
+        """Who hears beside the cast: agents and operators, by ``StageBus.hear``."""
         self._exits = AsyncExitStack()
 
     def cast(self, service: str, routes: Routes | Sequence[Routes] | RoutesOf) -> StageBus:
@@ -104,6 +154,8 @@ class Stage:
         """Say bytes that may be no message at all."""
         before = self._failures()
         await self._voice.publish(payload, subject, headers=headers or {})
+        for take in list(self.listeners):
+            await take(subject, payload)
         if self._failures() > before and not self._forgiving:
             raise AssertionError(f"a handler failed for {subject}: see the log above")
 
@@ -132,6 +184,12 @@ class Stage:
 
     def _failures(self) -> int:
         return sum(bus.counters.of("handler_failures") for bus in self._buses.values())
+
+
+def _matches(subject: list[str], pattern: list[str]) -> bool:
+    return len(subject) == len(pattern) and all(
+        wanted in {"*", token} for token, wanted in zip(subject, pattern, strict=True)
+    )
 
 
 def _headers(message: Message) -> dict[str, str]:
