@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from muster_client.embedded import child as child_module
+from muster_client.embedded import pulse, readiness
 from muster_client.embedded.child import Child, Part, how_ended
 from muster_client.embedded.errors import CannotStart, PortTaken
 from muster_client.embedded.journal import Journal
@@ -209,6 +210,104 @@ async def test_a_failure_of_what_follows_a_restart_does_not_stop_the_process(mak
     await child.start()
     os.kill(pid(child), signal.SIGKILL)
     await until(lambda: len(calls) == 2 and child.entry.state is State.RUNNING)
+
+
+async def test_what_follows_a_restart_is_tried_until_it_succeeds(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_module, "FIRST_RETRY_SECONDS", 0.01)
+    calls: list[str] = []
+    told = []
+
+    async def then() -> None:
+        calls.append(child.entry.detail)
+        if 1 < len(calls) < 5:
+            raise CannotStart("cannot provision: not now")
+
+    child = make(then=then, first_restart_seconds=0.01)
+    child._changed = lambda: told.append(child.entry.detail)
+    await child.start()
+    os.kill(pid(child), signal.SIGKILL)
+    await until(lambda: len(calls) == 5 and child.entry.detail == "killed by SIGKILL")
+    assert "cannot provision: not now" in told
+    assert child.entry.state is State.RUNNING
+
+
+@pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGTERM])
+async def test_a_process_that_hangs_is_killed_and_started_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
+) -> None:
+    monkeypatch.setattr(pulse, "EVERY_SECONDS", 0.01)
+    hangs: set[int] = set()
+
+    async def answers() -> bool:
+        return pid(child) not in hangs
+
+    code = (
+        "import signal\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('up', flush=True)\n"
+        "while True: signal.pause()\n"
+    )
+    child = make(code, pulse=answers, first_restart_seconds=0.01, stop_seconds=0.1)
+    await child.start()
+    first = pid(child)
+    await until(lambda: Path(child.entry.log).read_text())
+    os.kill(first, how)
+    hangs.add(first)
+    await until(lambda: child.entry.state is State.RUNNING and pid(child) != first)
+    assert (child.entry.restarts, child.entry.detail) == (1, "hung")
+
+
+async def test_a_process_that_misses_a_beat_or_two_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulse, "EVERY_SECONDS", 0.0)
+    beats = iter([True, False, False, True, False, False, False, True])
+
+    async def probe() -> bool:
+        return next(beats)
+
+    await pulse.until_it_stops(probe)
+    assert list(beats) == [True]
+
+
+def test_a_pause_of_15_seconds_is_tolerated() -> None:
+    # The worst case: it begins as the first probe does, and each probe is missed only at its own limit.
+    probes = pulse.MISSES * readiness._SECONDS + (pulse.MISSES - 1) * pulse.EVERY_SECONDS
+    assert probes > 15
+
+
+async def test_what_keeps_a_process_from_starting_is_put_aside_once(make: Make, tmp_path: Path) -> None:
+    bad, calls = tmp_path / "bad", []
+    bad.touch()
+
+    def mend() -> bool:
+        calls.append(1)
+        bad.unlink(missing_ok=True)
+        return True
+
+    code = f"import os, signal, sys\nos.path.exists({str(bad)!r}) and sys.exit('bad')\nsignal.pause()"
+
+    async def ready() -> bool:
+        return not bad.exists()
+
+    child = make(code, ready=ready, mend=mend)
+    await child.start()
+    assert (child.entry.restarts, calls) == (0, [1])
+    hopeless = make("import sys; sys.exit('bad')", ready=_never, mend=mend)
+    await child.stop()
+    with pytest.raises(CannotStart, match="exited with 1"):
+        await hopeless.start()
+    assert calls == [1, 1]
+
+
+async def test_nothing_is_put_aside_because_of_a_port_or_of_somebody_elses_signal(make: Make) -> None:
+    for code in ("sys.exit('bind: Address already in use')", "os.kill(os.getpid(), 9)"):
+        calls: list[bool] = []
+        with pytest.raises(CannotStart):
+            await make(
+                f"import os, sys; {code}", ready=_never, mend=lambda told=calls: told.append(True) or True
+            ).start()
+        assert not calls
 
 
 async def test_a_process_deaf_to_sigterm_is_killed_with_its_children(make: Make, tmp_path: Path) -> None:

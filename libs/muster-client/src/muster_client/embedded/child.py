@@ -16,6 +16,7 @@ from muster_client.embedded.layout import Layout
 from muster_client.embedded.locks import Lock
 from muster_client.embedded.logfiles import Line, open_log
 from muster_client.embedded.processes import Process
+from muster_client.embedded.pulse import until_it_stops
 from muster_client.embedded.readiness import Probe
 from muster_client.embedded.record import Entry, State
 
@@ -24,10 +25,18 @@ STABLE_SECONDS = 30.0
 """A process that ran this long is forgiven the deaths before."""
 _POLL_SECONDS = 0.03
 _QUOTED_BYTES = 16 * 1024
+HUNG = "hung"
+"""How a process ended that no longer answered."""
+FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 30.0
+"""Waits before what follows readiness is tried again; they double."""
 
 
 async def _nothing() -> None:
     return
+
+
+def _unmended() -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +56,11 @@ class Part:
     ready_seconds: float = 60.0
     """How long it may take to become ready at the first start."""
     then: Callable[[], Awaitable[None]] = _nothing
-    """Done each time it has become ready, before it counts as running."""
+    """Done each time it has become ready, before it counts as running; after a restart until it succeeds."""
+    pulse: Probe | None = None
+    """Whether it still answers while it runs; missed for long enough, it is killed and started again."""
+    mend: Callable[[], bool] = _unmended
+    """Put aside what may have kept it from becoming ready; whether there was anything."""
 
 
 class Child:
@@ -63,6 +76,10 @@ class Child:
         self._settled = asyncio.Event()
         self._stopping = False
         self._was_ready = False
+        self._is_ready = asyncio.Event()
+        """In this life; ``_was_ready`` is in any."""
+        self._mended = False
+        self._hung = False
         self._log_start = 0
         self._keeper: asyncio.Task[None] | None = None
 
@@ -116,6 +133,8 @@ class Child:
             how = await self._live()
             if self._told_to_stop():
                 return
+            if self._mend(how):
+                continue
             if not self._was_ready:
                 self._become(State.FAILED, detail=how or "it ended before it was ready", process=None)
                 self._settled.set()
@@ -146,13 +165,25 @@ class Child:
             return str(error)
         if self._stopping:  # told to while it was being started
             self._ask_to_end()
-        readiness = asyncio.create_task(self._become_ready())
+        tending = asyncio.create_task(self._tend())
         try:
-            return how_ended(await process.wait())
+            how = how_ended(await process.wait())
+            return HUNG if self._hung else how
         finally:
-            readiness.cancel()
+            tending.cancel()
             with suppress(asyncio.CancelledError):
-                await readiness
+                await tending
+
+    def _mend(self, how: str) -> bool:
+        """Whether it ended before it was ready and something was put aside that may have been the reason."""
+        if self._is_ready.is_set() or self._mended or not _gave_up(how) or self._port_is_taken():
+            return False
+        self._mended = True
+        try:
+            return self.part.mend()
+        except OSError as error:
+            self._journal.error("could not mend", process=self.part.name, why=error.strerror)
+            return False
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         lock = Lock(self._layout.lock(self.part.name))
@@ -161,6 +192,8 @@ class Child:
             raise CannotStart(f"the process before it has not ended yet and still holds {lock.path}")
         path = self._layout.log(self.part.name)
         log = open_log(path)
+        self._hung = False
+        self._is_ready.clear()
         self._log_start = os.fstat(log).st_size
         try:
             process = await asyncio.create_subprocess_exec(
@@ -179,20 +212,55 @@ class Child:
         self._become(State.STARTING, process=Process.of(process.pid))
         return process
 
+    async def _tend(self) -> None:
+        """All there is to do while it lives."""
+        await asyncio.gather(self._become_ready(), self._feel_pulse())
+
     async def _become_ready(self) -> None:
         while not await self.part.ready():  # noqa: ASYNC110  (another process has no event to wait for)
             await asyncio.sleep(_POLL_SECONDS)
+        self._is_ready.set()
+        self._mended = False
+        problem = await self._follow_up()
+        if problem and not self._was_ready:
+            self._become(State.FAILED, detail=problem)
+            self._settled.set()
+            return
+        self._was_ready = True
+        before = self.entry.detail
+        self._become(State.RUNNING, detail=problem or before)
+        self._settled.set()
+        await self._catch_up(problem, before)
+
+    async def _follow_up(self) -> str:
+        """Do what follows readiness; why it could not be done, or nothing."""
         try:
             await self.part.then()
         except CannotStart as error:
-            if not self._was_ready:
-                self._become(State.FAILED, detail=str(error))
-                self._settled.set()
-                return
             self._journal.error(str(error), process=self.part.name)
-        self._was_ready = True
-        self._become(State.RUNNING)
-        self._settled.set()
+            return str(error)
+        return ""
+
+    async def _catch_up(self, problem: str, before: str) -> None:
+        """Go on trying what should have followed readiness, until it succeeds."""
+        wait = FIRST_RETRY_SECONDS
+        while problem:
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, LONGEST_RETRY_SECONDS)
+            problem = await self._follow_up()
+            self._become(State.RUNNING, detail=problem or before)
+
+    async def _feel_pulse(self) -> None:
+        if self.part.pulse is None:
+            return
+        # It may also hang before it is ready; what is ready no later than this is not disturbed.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._is_ready.wait(), self.part.ready_seconds)
+        await until_it_stops(self.part.pulse)
+        if (process := self.entry.process) and not self._told_to_stop():
+            self._journal.error("answers no longer; killed", process=self.part.name, pid=process.pid)
+            self._hung = True
+            _kill_group(process)
 
     def _become(self, state: State, **changes: object) -> None:
         before = self.entry
@@ -203,10 +271,20 @@ class Child:
     def _complaint(self, why: str) -> CannotStart:
         path = self._layout.log(self.part.name)
         lines = _since(path, self._log_start)
-        if any("address already in use" in line.lower() for line in lines):
+        if self._port_is_taken():
             return PortTaken(f"cannot start {self.part.name}: somebody else listens on {self.part.endpoint}")
         quoted = "".join(f"\n  {Line.parse(line).brief()[:400]}" for line in lines[-8:])
         return CannotStart(f"cannot start {self.part.name}: {why}; the end of {path}:{quoted or ' (empty)'}")
+
+    def _port_is_taken(self) -> bool:
+        lines = _since(self._layout.log(self.part.name), self._log_start)
+        return any("address already in use" in line.lower() for line in lines)
+
+
+def _gave_up(how: str) -> bool:
+    """Whether a process that had started ended by its own fault: not well, and not by somebody's decision."""
+    by_itself = how.startswith(("exited with", "killed by"))
+    return by_itself and how not in {"killed by SIGKILL", "killed by SIGTERM"}
 
 
 def how_ended(code: int) -> str:

@@ -26,19 +26,23 @@ def nats(layout: Layout, ports: Mapping[str, int], provision: Callable[[], Await
         directory=layout.broker,
         endpoint=f"nats://{LOOPBACK}:{ports[NATS]}",
         ready=readiness.nats(ports[NATS]),
+        pulse=readiness.nats(ports[NATS]),
         then=provision,
     )
 
 
-def redis_part(layout: Layout, ports: Mapping[str, int]) -> Part:
-    """Redis, over its own append-only file."""
+def redis_part(layout: Layout, ports: Mapping[str, int], warn: Callable[[str], None]) -> Part:
+    """Redis, over its own append-only file; a damaged one is put aside, since it is a cache only."""
+    ready = readiness.redis(ports[REDIS], redis.ensure_password(layout, warn))
     keep(layout.redis_config, redis.config(layout, ports[REDIS]))
     return Part(
         name=REDIS,
         command=[str(binaries.redis_server()), str(layout.redis_config)],
         directory=layout.redis,
         endpoint=f"redis://{LOOPBACK}:{ports[REDIS]}",
-        ready=readiness.redis(ports[REDIS], redis.password(layout)),
+        ready=ready,
+        pulse=ready,
+        mend=lambda: redis.put_data_aside(layout, warn),
     )
 
 
@@ -87,6 +91,7 @@ def _service(
         directory=layout.root,
         endpoint=f"http://{LOOPBACK}:{ports[name]}",
         ready=readiness.http(ports[name], "/readyz"),
+        pulse=readiness.http(ports[name], "/livez"),
         env={f"{prefix}_{key}": value for key, value in {**everywhere, **settings}.items()},
         first_restart_seconds=first_restart_seconds,
         stop_seconds=_SERVICE_STOP_SECONDS,

@@ -64,6 +64,8 @@ class Record:
     problem: str = ""
     ports: Mapping[str, int] = field(default_factory=dict)
     entries: tuple[Entry, ...] = ()
+    notices: tuple[str, ...] = ()
+    """What whoever starts or started the fleet has to know."""
 
     @property
     def supervised(self) -> bool:
@@ -114,6 +116,7 @@ def _parse(raw: dict[str, Any]) -> Record:
         # What is no port would make every start fail that asks for the ports of the last one.
         ports={str(name): int(port) for name, port in raw["ports"].items() if int(port) in PORTS},
         entries=tuple(_entry(entry) for entry in raw["entries"]),
+        notices=tuple(map(str, raw.get("notices", ()))),
     )
 
 

@@ -9,6 +9,7 @@ import asyncio
 import signal
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 
 from muster_client.embedded import plan, ports
 from muster_client.embedded.child import Child, Part
@@ -25,6 +26,8 @@ from muster_client.embedded.record import Phase, Record, read, write
 ATTEMPTS = 3
 """How often a fleet is started over because somebody took one of its ports meanwhile."""
 _LOOK_AT_LOGS_SECONDS = 60.0
+NOTICE = "warning: "
+"""What a step that succeeded begins a line with that whoever starts the fleet has to know."""
 
 Watch = Callable[[Record], None]
 """Told of each change of the fleet, with the whole of it."""
@@ -124,14 +127,14 @@ class Supervisor:
                 return
 
     async def _start_on(self, chosen: Mapping[str, int]) -> None:
-        self._record = Record(Phase.STARTING, supervisor=self._record.supervisor, ports=chosen)
+        self._record = replace(self._record, phase=Phase.STARTING, ports=chosen, entries=())
 
         async def provision() -> None:
             await self._once("provision", "--port", str(chosen[plan.NATS]))
 
         # Every child exists from the beginning, so that progress shows what is still to come.
         broker = self._child(plan.nats(self._layout, chosen, provision))
-        cache = self._child(plan.redis_part(self._layout, chosen))
+        cache = self._child(plan.redis_part(self._layout, chosen, self._warn))
         registry = self._child(plan.registry(self._layout, chosen))
         agent = self._child(plan.agent(self._layout, chosen))
         self._tell()
@@ -160,9 +163,17 @@ class Supervisor:
     async def _once(self, module: str, *options: str) -> None:
         """Do a step in a process of its own and wait for its end."""
         command = plan.step(module, "--dir", str(self._layout.root), *options)
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, cwd=self._layout.root, start_new_session=True
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=DEVNULL,
+                stdout=PIPE,
+                stderr=PIPE,
+                cwd=self._layout.root,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise CannotStart(f"cannot do the {module}: {error.strerror}") from error
         try:
             said, complained = await process.communicate()
         except asyncio.CancelledError:
@@ -173,6 +184,16 @@ class Supervisor:
             self._journal.info(line, step=module)
         if process.returncode:
             raise self._failed(module, complained.decode(errors="replace").strip(), process.returncode)
+        for line in complained.decode(errors="replace").splitlines():
+            if line.startswith(NOTICE):
+                self._warn(line.removeprefix(NOTICE))
+
+    def _warn(self, text: str) -> None:
+        """Tell the log, and whoever starts or started the fleet."""
+        self._journal.warning(text)
+        if text not in self._record.notices:
+            self._record = replace(self._record, notices=(*self._record.notices, text))
+            self._tell()
 
     def _failed(self, module: str, complained: str, code: int) -> CannotStart:
         """A step tells of what it foresaw in one sentence; a traceback is for the log."""
@@ -197,14 +218,13 @@ class Supervisor:
 
     def _enter(self, phase: Phase, problem: str = "") -> None:
         self._journal.info(f"fleet {phase}")
-        self._record = Record(phase, self._record.supervisor, problem, self._record.ports)
+        self._record = replace(self._record, phase=phase, problem=problem)
         self._tell()
 
     def _tell(self) -> None:
         """Write down how things are, and tell whoever watches."""
-        now = self._record
         known = tuple(child.entry for child in self._children)
-        self._record = Record(now.phase, now.supervisor, now.problem, now.ports, known)
+        self._record = replace(self._record, entries=known)
         try:
             write(self._layout, self._record)
         except OSError as error:

@@ -32,6 +32,7 @@ COLOURS = {
     State.STOPPED: "34",
 }
 """ANSI colour of each state; the word itself is always there."""
+NOTICE_COLOUR = "1;33"
 
 
 class View:
@@ -40,11 +41,16 @@ class View:
     def __init__(self, out: IO[str] | None = None) -> None:
         self._out = out or sys.stdout
         self._seen: dict[str, State] = {}
+        self._told: set[str] = set()
         self._began = time.monotonic()
         self._colour = has_colour(self._out)
 
     def show(self, record: Record) -> None:
-        """One line for each process whose state is another one now."""
+        """One line for each notice, and for each process whose state is another one now."""
+        for notice in record.notices:
+            if notice not in self._told:
+                self._told.add(notice)
+                self.say(paint(f"warning: {notice}", NOTICE_COLOUR, colour=self._colour))
         for entry in record.entries:
             before = self._seen.get(entry.name, State.STOPPED)
             self._seen[entry.name] = entry.state
