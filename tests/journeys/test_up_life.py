@@ -214,11 +214,50 @@ def test_a_process_killed_is_started_again_and_nobody_else_is(running: Home, nam
     eventually(lambda: "Nothing failed" in running.run("doctor", code=None).stdout)
 
 
-def test_a_broker_that_lost_its_streams_is_provisioned_again(running: Home) -> None:
-    shutil.rmtree(running.directory / "broker" / "jetstream")
-    os.kill(running.pids()["nats"], signal.SIGKILL)
-    eventually(lambda: running.look()["nats"]["state"] == "running")
-    eventually(lambda: "Nothing failed" in running.run("doctor", code=None).stdout)
+def test_streams_that_were_lost_are_made_anew_and_told_until_a_person_accepts_it(home: Home) -> None:
+    assert "warning" not in home.run("up", "--detach").stdout
+    home.comes_online()
+    shutil.rmtree(home.directory / "broker" / "jetstream")
+    os.kill(home.pids()["nats"], signal.SIGKILL)
+    eventually(lambda: home.look()["nats"]["state"] == "running")
+    told = eventually(lambda: (said := home.run("doctor", code=None).stdout).count("✗") == 1 and said)
+    assert "streams lost what they kept and were made anew: " in told
+    assert "restore " in told
+    home.run("down")
+    again = home.run("up", "--detach").stdout
+    assert "warning: streams lost what they kept and were made anew: " in again
+    marker = home.directory / "STREAMS-LOST"
+    assert str(marker) in again
+    marker.unlink()
+    eventually(lambda: "Nothing failed" in home.run("doctor", code=None).stdout)
+    home.run("down")
+    assert "warning" not in home.run("up", "--detach").stdout
+
+
+def test_a_service_that_hangs_is_killed_and_started_again(running: Home) -> None:
+    before = running.pids()
+    restarts = running.look()["fleet-registry"]["restarts"]
+    os.kill(before["fleet-registry"], signal.SIGSTOP)
+    seen = eventually(lambda: (now := running.look()["fleet-registry"])["restarts"] > restarts and now, 60)
+    assert seen["detail"] == "hung"
+    eventually(lambda: running.look()["fleet-registry"]["state"] == "running")
+    after = running.pids()
+    assert [name for name in after if after[name] != before[name]] == ["fleet-registry"]
+    running.comes_online()
+
+
+def test_a_redis_that_cannot_use_its_data_or_its_password_starts_without_them(home: Home) -> None:
+    home.run("up", "--detach")
+    home.run("down")
+    for damaged in ("redis/appendonly.aof", "keys/redis.password"):
+        (home.directory / damaged).write_bytes(b"\xff\n*1\r\n$-7 garbage\nmaxclients 1")
+    told = home.run("up", "--detach").stdout
+    assert "warning: redis could not start with its data: starts empty" in told
+    assert "warning: the password of redis was damaged" in told
+    assert (home.directory / "redis" / "appendonly.aof.damaged").exists()
+    assert (home.directory / "keys" / "redis.password.damaged").exists()
+    home.comes_online()
+    eventually(lambda: "Nothing failed" in home.run("doctor", code=None).stdout)
 
 
 def test_the_doctor_names_what_is_wrong_and_what_to_do(running: Home) -> None:

@@ -15,7 +15,7 @@ from muster_bus.bus import Bus
 from muster_bus.permissions import Special
 from muster_bus.settings import BusSettings
 from muster_bus.streams import CONSUMERS, STREAMS, consumer_config, stream_config
-from muster_client.embedded import plan, readiness, redis
+from muster_client.embedded import losses, plan, readiness, redis
 from muster_client.embedded.finding import Finding, fail, ok, warn
 from muster_client.embedded.layout import Layout
 from muster_client.embedded.ports import LOOPBACK
@@ -105,7 +105,9 @@ async def strangers(patient: Patient) -> Finding:
 
 
 async def streams(patient: Patient) -> Finding:
-    """Whether streams and consumers are as declared."""
+    """Whether streams and consumers are as declared, and keep what they were given."""
+    if lost := losses.complaint(patient.layout):
+        return fail(lost, losses.advice(patient.layout))
     async with _connected(patient, Special.PROVISIONER) as bus:
         differing = await _differences(bus.client.jetstream())
     if differing:

@@ -110,6 +110,16 @@ class Layout:
         """Locks; worthless once nothing runs."""
         return self.root / "run"
 
+    @property
+    def streams_made(self) -> Path:
+        """Which streams were once made here; not among the broker's files, so that it outlives them."""
+        return self.root / "streams.json"
+
+    @property
+    def streams_lost(self) -> Path:
+        """There from the loss of a stream until a person has read of it and removes the file."""
+        return self.root / "STREAMS-LOST"
+
     def agent_id(self) -> str:
         """The id of this machine's agent.
 

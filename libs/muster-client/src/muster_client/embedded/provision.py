@@ -3,22 +3,38 @@
 import argparse
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
+
+from nats.js import JetStreamContext
 
 from muster_bus.bus import Bus
 from muster_bus.errors import MusterError
 from muster_bus.permissions import Special
 from muster_bus.settings import BusSettings
 from muster_bus.streams import reconcile
+from muster_client.embedded import losses
 from muster_client.embedded.errors import CannotStart
 from muster_client.embedded.layout import Layout
 from muster_client.embedded.ports import LOOPBACK
 
 FIRST_TRY_SECONDS = 10.0
 
+First = Callable[[JetStreamContext], Awaitable[None]]
+"""Done before anything is changed."""
 
-async def provision(servers: list[str], seed_file: Path, *, replicas: int = 1) -> list[str]:
+
+async def _nothing(_: JetStreamContext) -> None:
+    return
+
+
+async def provision(
+    servers: list[str], seed_file: Path, *, replicas: int = 1, first: First = _nothing
+) -> list[str]:
     """Reconcile streams and consumers as the provisioner; what was changed, for people.
+
+    ``first`` sees the streams as they were before.
 
     Raises:
         CannotStart: the broker cannot be reached, or refuses.
@@ -27,9 +43,12 @@ async def provision(servers: list[str], seed_file: Path, *, replicas: int = 1) -
     try:
         bus = await Bus.connect(settings, first_try_seconds=FIRST_TRY_SECONDS)
         try:
+            await first(bus.client.jetstream())
             return await reconcile(bus.client.jetstream(), replicas=replicas)
         finally:
             await bus.close()
+    except CannotStart:
+        raise
     except MusterError as error:
         raise CannotStart(str(error)) from error
     except Exception as error:
@@ -45,12 +64,16 @@ def main() -> int:
     options.add_argument("--dir", type=Path, required=True)
     options.add_argument("--port", type=int, required=True)
     chosen = options.parse_args()
-    seed = Layout.at(chosen.dir).seed(Special.PROVISIONER.value)
+    layout = Layout.at(chosen.dir)
+    servers, seed = [f"nats://{LOOPBACK}:{chosen.port}"], layout.seed(Special.PROVISIONER.value)
     try:
-        changed = asyncio.run(provision([f"nats://{LOOPBACK}:{chosen.port}"], seed))
+        changed = asyncio.run(provision(servers, seed, first=partial(losses.note, layout)))
+        losses.remember(layout)
     except (CannotStart, MusterError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    if lost := losses.complaint(layout):
+        sys.stderr.write(f"warning: {lost}; {losses.advice(layout)}\n")
     sys.stdout.write("".join(f"{change}\n" for change in changed))
     return 0
 
