@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from muster_bus import BadSeed, Bus, BusSettings, CannotConnect, FileSpool, NoAnswer
-from muster_contracts.agent.v1 import AgentKind, Heartbeat, Hello, LeaveReason, Left
+from muster_contracts.agent.v1 import AgentKind, Heartbeat, Hello, LeaveReason, Left, Welcome
 from muster_testing.chaos_proxy import ChaosProxy
 from muster_testing.ground import Ground
 from muster_testing.servers import NatsServer, free_port
@@ -251,3 +251,29 @@ async def test_leaving_over_a_dead_link_takes_no_longer_than_it_is_given(ground:
         async with asyncio.timeout(8):
             await agent.close(seconds=0.2)
         assert agent.client.is_closed
+
+
+@pytest.mark.parametrize("broker_goes_too", [False, True])
+async def test_a_normal_close_is_silent(
+    ground: Ground, tmp_path: Path, caplog: pytest.LogCaptureFixture, broker_goes_too: bool
+) -> None:
+    spool, begun = FileSpool(tmp_path / "spool"), asyncio.Event()
+    registry = await ground.bus("fleet-registry")
+    agent = await Bus.connect(ground.settings("a1", **QUICK), spool=spool)
+
+    async def welcome(question: Hello) -> Welcome:
+        begun.set()
+        await asyncio.sleep(0.3)
+        return Welcome(agent_id=question.agent_id, interval_seconds=5, deadline_seconds=12.5)
+
+    await registry.answer(Hello, welcome)
+    await agent.say(left(), beat())
+    asking = asyncio.gather(agent.ask(hello(), timeout=0.5), return_exceptions=True)
+    await begun.wait()
+    closing = asyncio.gather(registry.close(), agent.close())
+    if broker_goes_too:  # as when Ctrl-C reaches a whole process group
+        await asyncio.sleep(0)
+        await asyncio.to_thread(ground.server.kill)
+    await asyncio.gather(closing, asking)
+    spool.close()
+    assert [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING] == []

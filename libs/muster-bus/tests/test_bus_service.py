@@ -601,7 +601,11 @@ async def test_a_service_sends_no_answer_where_the_asker_may_not_hear_it(
     async def overhear(raw: Msg) -> None:
         overheard.append(raw.subject)
 
-    for foreign in ("muster.agent.*.*.adopt-interval", "_INBOX.operator.>", "muster.fleet.*.*.>"):
+    for foreign in (
+        "muster.agent.*.*.adopt-interval",
+        "_INBOX.operator.>",
+        "muster.fleet.*.*.presence-changed",
+    ):
         await operator.client.subscribe(foreign, cb=overhear)
     await operator.client.flush()
 

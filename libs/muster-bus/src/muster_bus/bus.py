@@ -275,6 +275,7 @@ class Bus:
         if self._closed:
             return
         self._closed = True
+        self.client.leave()
         if self._opening and not self._opening.done():
             self._opening.cancel()
             await asyncio.wait([self._opening])

@@ -97,9 +97,13 @@ class Link(Client):
         for told in list(self.on_up):
             told()
 
+    def leave(self) -> None:
+        """The link is no longer needed: from now on its loss is no news, as when all are stopped at once."""
+        self.closing = True
+
     async def shut(self, seconds: float = 5.0) -> None:
         """Let running handlers finish and unsent bytes leave, both within ``seconds``, then close."""
-        self.closing = True
+        self.leave()
         leaving = asyncio.create_task(self.drain() if self.up.is_set() else self.close())
         await asyncio.wait([leaving], timeout=seconds)
         while not leaving.done():  # drain takes a cancellation for a hint, and waits for the dead link again
@@ -254,7 +258,8 @@ class Link(Client):
             self.counters.add("errors", type(error).__name__)
             away = isinstance(error, OSError | nats_errors.UnexpectedEOF | nats_errors.StaleConnectionError)
             self.why_down = text if not away or not self.why_down else self.why_down
-            self._log_once(logging.WARNING if away else logging.ERROR, f"the connection complains: {text}")
+            level = logging.WARNING if away else logging.ERROR
+            self._log_once(logging.DEBUG if self.closing else level, f"the connection complains: {text}")
 
     def _refuse(self, verb: str, subject: str, text: str) -> None:
         self.counters.add("permission_violations", verb)

@@ -73,6 +73,7 @@ class ServiceBus:
 
     async def stop(self) -> None:
         """Take nothing more, and finish what is being worked on."""
+        self.bus.client.leave()
         if self._watching:
             self._watching.cancel()
             await asyncio.wait([self._watching])
