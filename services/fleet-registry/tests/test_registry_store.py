@@ -15,21 +15,25 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
 from fleet_registry.adapters.sql_queries import SqlQueries
-from fleet_registry.adapters.sql_store import SqlStore
-from fleet_registry.adapters.tables import AGENTS, HISTORY, METADATA, OUTBOX, SESSIONS
+from fleet_registry.adapters.sql_store import SqlStore, _unheard_row
+from fleet_registry.adapters.tables import AGENTS, DESCRIPTIONS, HISTORY, METADATA, OUTBOX, SESSIONS
 from fleet_registry.adapters.translating import Reaching, translated
-from fleet_registry.domain.agent import Agent, Sign
+from fleet_registry.domain.agent import Agent, Corrected, Sign
+from fleet_registry.domain.decide import Rules, decide
 from fleet_registry.domain.partition import PartitionPolicy
 from fleet_registry.domain.presence import ImpossibleTransition, Signal
 from fleet_registry.ports import Beat, Entry, Judged, News, Overdue, Page, Ruling, Unavailable
 from fleet_registry.roll import Policies, Roll
 from muster_contracts.agent.v1 import AgentKind
 from muster_contracts.fleet.v1 import Degraded, Presence, Reason
-from muster_contracts.ids import make_epoch
+from muster_contracts.host.v1 import Described
+from muster_contracts.ids import EPOCH_PATTERN, make_epoch
 from muster_contracts.selector import Facts, parse
 from muster_runtime import SystemClock
 from muster_sql import Database, Outbox, drift, migrate
@@ -433,3 +437,45 @@ async def test_an_outage_of_postgresql_is_waited_for_and_a_mistake_of_ours_is_no
         for code in ("22021", "23505", "42P01"):  # no such character, not unique, no such table
             with pytest.raises(DBAPIError):
                 await Failing().fail(database, code)
+
+
+# What no clock should be able to say -----------------------------------------------------------------
+
+EPOCHS = st.from_regex(EPOCH_PATTERN.replace("$", r"\Z"))
+MOMENTS = st.datetimes(timezones=st.just(UTC))
+
+
+@given(epoch=EPOCHS, other=EPOCHS, at=MOMENTS, what=st.sampled_from([Signal.BEAT, Signal.GOODBYE]))
+def test_no_epoch_that_can_be_written_is_too_strange_to_be_decided_and_recorded(
+    epoch: str, other: str, at: datetime, what: Signal
+) -> None:
+    row = _unheard_row(Corrected("web-1", epoch, at, Reason.SHUTDOWN))
+    assert row["connected_at"] <= row["disconnected_at"] == at
+    known = decide(Agent("web-1", NOON), sign(epoch=other), Rules()).agent
+    decide(known, sign(what=what, epoch=epoch), Rules())
+
+
+async def test_a_goodbye_of_a_run_from_beyond_all_dates_is_recorded_like_any_other(books: Books) -> None:
+    beyond = f"{'b' * 12}-{'f' * 12}"
+    await books.take(sign())
+    await books.take(sign(what=Signal.GOODBYE, epoch=beyond, after=60))
+    ended = {row.epoch: row.disconnected_at for row in await books.rows(SESSIONS)}
+    assert ended == {FIRST: None, beyond: NOON + timedelta(seconds=60)}
+
+
+def description(epoch: str, version: str) -> Described:
+    return Described(
+        occurred_at=NOON, agent_id="web-1", epoch=epoch, agent_version=version, hostname="web-1", os="Debian",
+        kernel="Linux", architecture="x86_64", python="3.11", cpu_count=2, memory_bytes=1, booted_at=NOON,
+    )  # fmt: skip
+
+
+async def test_the_description_of_a_later_run_wins_whatever_the_clock_of_the_earlier_said(
+    books: Books,
+) -> None:
+    ahead = NOON + timedelta(days=365)
+    stories = [(FIRST, "1", ahead), (SECOND, "2", NOON), (FIRST, "1", ahead), (SECOND, "3", NOON)]
+    for epoch, version, at in stories:
+        await books.store.describe(description(epoch, version), at)
+    [row] = await books.rows(DESCRIPTIONS)
+    assert (row.epoch, row.body["agent_version"]) == (SECOND, "3")

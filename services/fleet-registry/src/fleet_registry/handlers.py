@@ -13,7 +13,7 @@ from fleet_registry.granting import Grants
 from fleet_registry.hearing import Hearing, Newsroom
 from fleet_registry.ports import Queries, Store, Unavailable
 from fleet_registry.roll import Roll
-from muster_bus import AskError, Bus, Retry
+from muster_bus import AskError, Bus, Reject, Retry
 from muster_bus.service import Routes
 from muster_contracts.agent.v1 import Heartbeat, Hello, Left, Welcome
 from muster_contracts.fleet.v1 import (
@@ -72,15 +72,17 @@ def from_agents(
 
     @routes.hears(Left, at_once=64, key=lambda left: left.agent_id)
     @patient
+    @discerning
     async def on_left(left: Left) -> None:
         """A goodbye ends its session; whoever said it has left and is not lost."""
         await hearing.left(left)
 
     @routes.hears(Described, at_once=16, key=lambda described: described.agent_id)
     @patient
+    @discerning
     async def on_described(described: Described) -> None:
-        """The newest description of an agent is kept."""
-        await store.describe(described)
+        """The newest description of an agent is kept; a clock ahead makes none of them newer than now."""
+        await store.describe(described, min(described.occurred_at, clock.now()))
 
     return routes
 
@@ -198,6 +200,19 @@ def patient(handler: Callable[[M], Awaitable[R]]) -> Callable[[M], Awaitable[R]]
             return await handler(message)
         except Unavailable as error:
             raise Retry(str(error)) from error
+
+    return handle
+
+
+def discerning(handler: Callable[[M], Awaitable[R]]) -> Callable[[M], Awaitable[R]]:
+    """What can never be recorded becomes a dead letter at once; failing again and again holds up the rest."""
+
+    @wraps(handler)
+    async def handle(message: M) -> R:
+        try:
+            return await handler(message)
+        except (ValueError, OverflowError) as error:
+            raise Reject(f"cannot record it: {error}") from error
 
     return handle
 

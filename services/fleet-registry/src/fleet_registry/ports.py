@@ -196,8 +196,8 @@ class Store(Protocol):
     async def remember_seen(self, entries: Sequence[Entry]) -> None:
         """Write when agents last spoke and by which interval."""
 
-    async def describe(self, described: Described) -> None:
-        """Keep the newest description of an agent."""
+    async def describe(self, described: Described, at: datetime) -> None:
+        """Keep the newest description of an agent, given ``at``: of its latest run on a machine."""
 
     async def define_group(self, name: str, selector: str) -> None:
         """Make a group, or give it another selector."""

@@ -10,7 +10,19 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from sqlalchemy import RowMapping, Select, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    RowMapping,
+    Select,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -168,19 +180,16 @@ class SqlStore(Reaching):
             ):
                 await connection.execute(statement.values(address=bindparam("b_address")), rows)
 
-    async def describe(self, described: Described) -> None:
-        """Keep the newest description of an agent."""
+    async def describe(self, described: Described, at: datetime) -> None:
+        """Keep the newest description of an agent: of its latest run on a machine, whatever clocks say."""
         row = {
             "agent_id": described.agent_id,
             "epoch": described.epoch,
-            "described_at": described.occurred_at,
+            "described_at": at,
             "body": described.model_dump(mode="json"),
         }
         async with self._database.begin() as connection:
-            await upsert(
-                connection, DESCRIPTIONS, [row], ["agent_id"],
-                where=lambda new: DESCRIPTIONS.c.described_at <= new.described_at,
-            )  # fmt: skip
+            await upsert(connection, DESCRIPTIONS, [row], ["agent_id"], where=_is_newer_description)
 
     async def define_group(self, name: str, selector: str) -> None:
         """Make a group, or give it another selector."""
@@ -397,8 +406,18 @@ class _Sessions:
             self.corrected.append(edit)
 
 
+def _is_newer_description(new: Any) -> ColumnElement[bool]:
+    known = DESCRIPTIONS.c
+    # Epochs of one boot sort by their start.
+    same_boot = func.substr(known.epoch, 1, 12) == func.substr(new.epoch, 1, 12)
+    by_clock = known.described_at <= new.described_at
+    return case((and_(same_boot, known.epoch != new.epoch), known.epoch < new.epoch), else_=by_clock)
+
+
 def _unheard_row(edit: Corrected) -> dict[str, Any]:
-    begun = min(datetime.fromtimestamp(start_of(edit.epoch) / 1000, UTC), edit.at)
+    started = start_of(edit.epoch) / 1000
+    # Whoever says a run began after its end has a wrong clock; such a start may be no date at all.
+    begun = edit.at if started >= edit.at.timestamp() else datetime.fromtimestamp(started, UTC)
     opened = _session_row(Opened(edit.agent_id, edit.epoch, begun, None, None))
     return opened | {"disconnected_at": edit.at, "reason": edit.reason}
 
