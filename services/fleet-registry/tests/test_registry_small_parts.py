@@ -185,3 +185,8 @@ async def _unready(port: int) -> bool:
         return ""
 
     return "task sweep crashed" in await asyncio.to_thread(ask)
+
+
+async def test_facts_and_index_carry_the_name_of_the_database(tmp_path: Path) -> None:
+    async with world(tmp_path) as here, here.registry() as registry:
+        assert registry.roll.realm == registry.redis.realm == await registry.store.realm()
