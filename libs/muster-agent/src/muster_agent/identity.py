@@ -118,7 +118,7 @@ def _check_mode(seed_file: Path) -> None:
     mode = stat.S_IMODE(seed_file.stat().st_mode)
     if mode & 0o077:
         raise IdentityError(
-            f"cannot use {seed_file}: its mode is {mode:04o} others may read the key; chmod 600 {seed_file}"
+            f"cannot use {seed_file}: its mode is {mode:04o}, others may read the key; chmod 600 {seed_file}"
         )
 
 
