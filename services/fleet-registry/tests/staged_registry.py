@@ -176,6 +176,11 @@ class UnhurriedTasks(Tasks):
         return super().every(name, often, work, first_after=first_after)
 
 
+async def at_once(_: Bus) -> bool:
+    """A stage is always there."""
+    return True
+
+
 class StageGoodbyes:
     """The stream of goodbyes is the record of the stage."""
 
@@ -217,6 +222,7 @@ def staged_registry(stage: Stage, clock: Clock, **presence: Any) -> Registry:
         redis=MemoryRedis(clock),
         serve=serve,
         goodbyes=lambda _: StageGoodbyes(stage),
+        round_trip=at_once,
         tasks=UnhurriedTasks,
     )
     return Registry(RegistrySettings(presence=PresenceSettings(**presence)), clock, outside)

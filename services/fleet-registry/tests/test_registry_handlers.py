@@ -211,6 +211,14 @@ def test_a_broken_connection_is_judged_after_its_hold_and_until_then_only_held()
     assert not holds
 
 
+def test_a_registry_that_was_deaf_waits_for_the_next_connection_once_more() -> None:
+    holds = Holds()
+    holds.dropped("web-1", NOON, now=10.0)
+    holds.postpone(20.0)
+    assert holds.due(20.0 + HOLD_SECONDS - 0.01) == {}
+    assert holds.due(20.0 + HOLD_SECONDS) == {"web-1": NOON}
+
+
 def test_what_was_on_its_way_when_the_connection_ended_is_no_sign_of_another() -> None:
     holds = Holds()
     holds.dropped("web-1", NOON, now=10.0)

@@ -10,7 +10,9 @@ from registry_world import INTERVAL, World, world
 from fleet_registry.adapters.goodbyes import StreamGoodbyes
 from fleet_registry.adapters.presence_index import PresenceIndex
 from fleet_registry.adapters.redis_index import RedisIndex
+from fleet_registry.ear import Ear
 from fleet_registry.hearing import Hearing
+from muster_bus.link import Link
 from muster_testing.wait import until
 
 guarded_or_not = pytest.mark.parametrize("guarded", [True, False], ids=["guarded", "twin"])
@@ -86,17 +88,36 @@ async def test_an_agent_that_falls_silent_as_redis_is_flushed_is_lost_all_the_sa
 
 
 @guarded_or_not
-async def test_a_connection_that_is_replaced_at_once_is_no_loss(tmp_path: Path, guarded: bool) -> None:
-    hold = {} if guarded else {"presence": {"hold_seconds": 0.0}}
-    async with world(tmp_path, "web-1") as here, here.registry(**hold):
+async def test_a_connection_that_is_replaced_at_once_is_no_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guarded: bool
+) -> None:
+    monkeypatch.setattr(Link, "_wait", lambda *_: 0.5)
+    async with (
+        world(tmp_path, "web-1") as here,
+        here.registry(presence={"hold_seconds": 3.0 if guarded else 0.0}),
+    ):
         agent = await here.agent("web-1", interval=5.0)
         await until(lambda: here.story("web-1"))
         assert agent._bus
         back = asyncio.Event()
         agent._bus.on_reconnect(back.set)
         agent._bus.client._abort()
-        await asyncio.sleep(0.3 if not guarded else 0)
         await back.wait()
         await agent.beat()
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(3.5 if guarded else 0.0)
         assert await ever_lost(here, ["web-1"]) == (set() if guarded else {"web-1"})
+
+
+@guarded_or_not
+async def test_silence_counts_only_while_the_broker_proves_that_it_delivers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guarded: bool
+) -> None:
+    if not guarded:
+        monkeypatch.setattr(Ear, "hears", lambda _: True)
+    async with world(tmp_path, *AGENTS) as here, here.registry():
+        await here.agents(AGENTS)
+        here.ground.server.pause()  # the connections stay, and nothing comes through them
+        await asyncio.sleep(4 * INTERVAL)
+        here.ground.server.resume()
+        await asyncio.sleep(4 * INTERVAL)
+        assert await ever_lost(here, AGENTS) == (set() if guarded else set(AGENTS))

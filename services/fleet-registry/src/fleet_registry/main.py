@@ -1,7 +1,7 @@
 """Composition root: the only module that knows every part of the registry."""
 
 import argparse
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,11 +14,13 @@ from fleet_registry.adapters.goodbyes import StreamGoodbyes
 from fleet_registry.adapters.identities import Identities
 from fleet_registry.adapters.presence_index import PresenceIndex
 from fleet_registry.adapters.redis_index import RedisIndex
+from fleet_registry.adapters.round_trip import round_trip
 from fleet_registry.adapters.sql_queries import SqlQueries
 from fleet_registry.adapters.sql_store import SqlStore
 from fleet_registry.adapters.tables import OUTBOX
 from fleet_registry.address_book import AddressBook
 from fleet_registry.domain.holds import Holds
+from fleet_registry.ear import Ear
 from fleet_registry.fleet_view import FleetView
 from fleet_registry.granting import Grants
 from fleet_registry.handlers import about_groups, from_agents, from_deciders, from_readers
@@ -56,6 +58,7 @@ class Outside:
     redis: RedisIndex
     serve: Callable[[RoutesOf, Outbox], AbstractAsyncContextManager[ServiceBus]]
     goodbyes: Callable[[Bus], Goodbyes] = StreamGoodbyes
+    round_trip: Callable[[Bus], Awaitable[bool]] = round_trip
     tasks: Callable[[], Tasks] = Tasks
 
     @classmethod
@@ -172,7 +175,7 @@ class Registry:
         self.rounds = Rounds(
             roll=self.roll, index=self.index, store=self.store, view=self.view, grants=self.grants,
             holds=self.holds, hearing=hearing, newsroom=newsroom, goodbyes=goodbyes, bus=bus,
-            clock=self.clock, history_days=self.settings.history_days,
+            ear=self._ear(bus), clock=self.clock, history_days=self.settings.history_days,
         )  # fmt: skip
         if bus.courier:
             self.roll.on_commit = bus.courier.wake
@@ -193,6 +196,18 @@ class Registry:
     def address(self, agent_id: str) -> str | None:
         """Where an agent connects from, if the broker tells."""
         return self.connections.address(agent_id) if self.connections else None
+
+    def _ear(self, bus: Bus) -> Ear:
+        def hears_again() -> None:
+            self.holds.postpone(self.clock.monotonic())
+            self.index.hear_from_now()
+
+        return Ear(
+            lambda: self.outside.round_trip(bus),
+            self.clock,
+            lambda: self.grants.interval_seconds,
+            hears_again,
+        )
 
     def _mind_outages(self, bus: Bus) -> None:
         """While the broker is away nothing is heard, and its end of connections says nothing of agents."""

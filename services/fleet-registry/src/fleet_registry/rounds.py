@@ -9,6 +9,7 @@ from fleet_registry.counting import SWEEP_SECONDS
 from fleet_registry.domain.agent import Sign
 from fleet_registry.domain.holds import Holds
 from fleet_registry.domain.presence import Signal
+from fleet_registry.ear import Ear
 from fleet_registry.fleet_view import FleetView
 from fleet_registry.granting import Grants
 from fleet_registry.hearing import Hearing, Newsroom
@@ -44,12 +45,14 @@ class Rounds:
     newsroom: Newsroom
     goodbyes: Goodbyes
     bus: Bus
+    ear: Ear
     clock: Clock
     history_days: float
 
     def start(self, tasks: Tasks, sweep_seconds: float) -> None:
         """Begin every round."""
         tasks.spawn("decide news", self.decide_news)
+        tasks.spawn("listen for the broker", self.ear.keep_listening)
         tasks.every("notice hangs", TICK_SECONDS, self.tick)
         tasks.every("sweep", sweep_seconds, self.sweep)
         tasks.every("settle broken connections", SETTLE_SECONDS, self.settle)
@@ -80,10 +83,8 @@ class Rounds:
 
     async def sweep(self) -> None:
         """Judge every agent whose silence is due; none while the registry itself hears nothing."""
-        if not self.bus.connected:
-            return
         with SWEEP_SECONDS.time():
-            while overdue := await self.index.claim(CLAIM_AT_ONCE):
+            while self.ear.hears() and (overdue := await self.index.claim(CLAIM_AT_ONCE)):
                 await self.roll.take([self._silent(one) for one in overdue])
                 if len(overdue) < CLAIM_AT_ONCE:
                     return
@@ -91,7 +92,7 @@ class Rounds:
     async def settle(self) -> None:
         """Judge the connections that ended a moment ago and were not replaced."""
         due = self.holds.due(self.clock.monotonic())
-        if not due or not self.bus.connected:
+        if not due or not self.ear.hears():
             return
         live = {
             name: (agent_id, epoch)
@@ -104,6 +105,8 @@ class Rounds:
         except ConnectionError as error:
             log.warning("cannot settle broken connections yet", why=str(error))
             return
+        if not self.ear.hears():
+            return  # the answer took too long; that the agents are back may wait behind it
         signs = []
         for name, (agent_id, epoch) in live.items():
             goodbye = said.get(agent_id)

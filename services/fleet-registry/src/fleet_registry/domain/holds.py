@@ -65,6 +65,11 @@ class Holds:
                 del self._held[agent_id]
         return {agent_id: hold.dropped_at for agent_id, hold in ripe if not hold.reconnected}
 
+    def postpone(self, now: float) -> None:
+        """Nothing could be heard until now: what takes the place of a connection may be on its way."""
+        for hold in self._held.values():
+            hold.until = max(hold.until, now + self._hold_seconds)
+
     def clear(self) -> None:
         """The broker itself was away: its connections ended with it and say nothing about the agents."""
         self._held.clear()
