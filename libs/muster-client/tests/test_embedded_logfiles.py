@@ -1,6 +1,8 @@
 """Log files are kept small, read from their end, followed over a rotation, and made readable."""
 
+import errno
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -103,3 +105,17 @@ def test_a_line_that_is_not_ours_is_shown_as_it_is(text: str) -> None:
 )
 def test_warnings_are_told_from_news(text: str, grave: bool) -> None:
     assert Line.parse(text).is_grave is grave
+
+
+def test_a_log_is_emptied_also_where_the_disk_has_no_room_for_its_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    log = tmp_path / "x.log"
+    log.write_text("a line\n" * 100)
+    assert rotate_live(log, limit=10)
+    assert log.read_text() == ""
+    assert list(tmp_path.iterdir()) == [log]

@@ -31,13 +31,20 @@ def rotate(path: Path, limit: int = LIMIT_BYTES) -> bool:
 
 
 def rotate_live(path: Path, limit: int = LIMIT_BYTES) -> bool:
-    """The same while a process appends to the file: copied, then emptied; a line in between may be lost."""
+    """The same while a process appends to the file: copied, then emptied; a line in between may be lost.
+
+    Where the disk has no room for the copy the file is emptied all the same: room is what is missing.
+    """
     if not _outgrown(path, limit):
         return False
     _make_room(path)
-    beside = open_private(_older(path, 1), os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-    with os.fdopen(beside, "wb") as older, os.fdopen(open_private(path, os.O_RDWR), "r+b") as current:
-        shutil.copyfileobj(current, older)
+    older = _older(path, 1)
+    with os.fdopen(open_private(path, os.O_RDWR), "r+b") as current:
+        try:
+            with os.fdopen(open_private(older, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as copy:
+                shutil.copyfileobj(current, copy)
+        except OSError:
+            older.unlink(missing_ok=True)
         # Writers opened the file for appending, so they go on at its new end.
         current.truncate(0)
     return True

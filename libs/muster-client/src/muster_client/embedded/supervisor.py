@@ -208,8 +208,15 @@ class Supervisor:
             try:
                 await asyncio.wait_for(self._asked_to_stop.wait(), _LOOK_AT_LOGS_SECONDS)
             except TimeoutError:
-                for name in plan.NAMES:
-                    rotate_live(self._layout.log(name))
+                self._rotate_logs()
+
+    def _rotate_logs(self) -> None:
+        for name in plan.NAMES:
+            try:
+                rotate_live(self._layout.log(name))
+            except (OSError, CannotStart) as error:
+                # A log that cannot be rotated is no reason to stop a fleet.
+                self._journal.warning("cannot rotate a log", log=name, why=str(error))
 
     async def _stop(self) -> None:
         self._enter(Phase.STOPPING)
