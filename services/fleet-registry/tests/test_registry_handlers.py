@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 from registry_world import World, now, world
+from sqlalchemy.exc import IntegrityError
 
+from fleet_registry import hearing
 from fleet_registry.adapters.identities import Identities
+from fleet_registry.counting import NEWS_DROPPED
 from fleet_registry.domain.grants import GrantPolicy
 from fleet_registry.domain.holds import HOLD_SECONDS, RECONNECTED_SECONDS, Holds
+from fleet_registry.domain.pace import RUNS_AT_ONCE, Pace
 from fleet_registry.granting import TELL_AGAIN_SECONDS, Grants
 from fleet_registry.hearing import Newsroom
 from fleet_registry.ports import Beat, News
@@ -34,7 +38,7 @@ from muster_contracts.fleet.v1 import (
 )
 from muster_contracts.host.v1 import Described
 from muster_contracts.ids import make_epoch
-from muster_runtime import ConfigurationError, HealthServer
+from muster_runtime import ConfigurationError, HealthServer, SystemClock
 from muster_runtime.metrics import Gauge
 from muster_testing.wait import until
 
@@ -177,6 +181,8 @@ async def test_newcomers_wait_their_turn_and_a_later_beat_stands_in_for_an_earli
     decided: list[int] = []
 
     class Slow:
+        clock, pace = SystemClock(), Pace()
+
         async def decide(self, news: list[Any]) -> list[str]:
             decided.append(len(news))
             return [beat.agent_id for _, beat in news]
@@ -190,10 +196,89 @@ async def test_newcomers_wait_their_turn_and_a_later_beat_stands_in_for_an_earli
     assert len(set(strangers)) == 1200
 
 
-def _heartbeat(agent_id: str) -> Heartbeat:
+class Desk:
+    """Decides what it is given, unless it is about web-13, at an hour of one's choice."""
+
+    def __init__(self) -> None:
+        self.clock, self.pace, self.hour = self, Pace(), 0.0
+        self.decided: list[tuple[str, str]] = []
+
+    def monotonic(self) -> float:
+        return self.hour
+
+    async def decide(self, news: list[Any]) -> list[str]:
+        if any(beat.agent_id == "web-13" for _, beat in news):
+            raise IntegrityError("INSERT", {}, Exception())
+        self.decided += [(beat.agent_id, beat.epoch) for _, beat in news]
+        return [beat.agent_id for _, beat in news]
+
+
+def _told(agent_id: str, epoch: str = EPOCH) -> tuple[News, Heartbeat]:
+    return News(Beat(agent_id, epoch, 5.0)), _heartbeat(agent_id, epoch)
+
+
+def _heartbeat(agent_id: str, epoch: str = EPOCH) -> Heartbeat:
     return Heartbeat(
-        occurred_at=now(), agent_id=agent_id, kind=AgentKind.HOST, epoch=EPOCH, sequence=0, interval_seconds=5
+        occurred_at=now(), agent_id=agent_id, kind=AgentKind.HOST, epoch=epoch, sequence=0, interval_seconds=5
     )
+
+
+@pytest.mark.parametrize(
+    "epochs",
+    [
+        [make_epoch("a" * 12, start) for start in range(3000)],
+        [make_epoch(f"{boot:012x}", 1) for boot in range(3000)],
+    ],
+    ids=["of one machine", "of ever another machine"],
+)
+async def test_an_agent_that_speaks_under_ever_new_runs_takes_two_places_and_begins_one_a_second(
+    epochs: list[str],
+) -> None:
+    desk = Desk()
+    newsroom = Newsroom(desk)  # type: ignore[arg-type]
+    for hour in range(60):
+        desk.hour = float(hour)
+        for start in range(hour * 50, hour * 50 + 50, 10):
+            newsroom.put(_told("web-1", epoch) for epoch in epochs[start : start + 10])
+            newsroom.put([_told("web-2")])
+            assert len(newsroom) <= 3
+            await newsroom.work()
+    begun = {epoch for agent_id, epoch in desk.decided if agent_id == "web-1"}
+    assert len(begun) <= 60 + RUNS_AT_ONCE
+    assert desk.decided.count(("web-2", EPOCH)) == 300
+    assert len(desk.pace) <= 2
+
+
+async def test_a_room_that_is_full_drops_news_of_more_agents_and_counts_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hearing, "AGENTS_WAITING", 10)
+    newsroom, before = Newsroom(Desk()), NEWS_DROPPED.get("full")  # type: ignore[arg-type]
+    newsroom.put(_told(f"web-{n}") for n in range(12))
+    newsroom.put([_told("web-0")])
+    assert (len(newsroom), NEWS_DROPPED.get("full") - before) == (10, 2)
+
+
+async def test_news_that_cannot_be_decided_costs_no_other_agent_its_own() -> None:
+    desk = Desk()
+    newsroom = Newsroom(desk)  # type: ignore[arg-type]
+    newsroom.put(_told(f"web-{n}") for n in range(20))
+    strangers = await newsroom.work()
+    assert strangers == [f"web-{n}" for n in range(20) if n != 13]
+    assert len(newsroom) == 0
+
+
+async def test_an_agent_that_welcomes_itself_without_end_is_told_to_wait(tmp_path: Path) -> None:
+    async with world(tmp_path, "web-1") as here, here.registry():
+        agent = await here.agent("web-1")
+        refused: list[str] = []
+        for start in range(30):
+            agent.epoch = make_epoch("a" * 12, 1_000_000_000_000 + start)
+            try:
+                await agent.hello()
+            except AskFailed as problem:
+                refused.append(problem.code)
+        assert set(refused) == {"unavailable"}
 
 
 # Small parts -------------------------------------------------------------------------------------------

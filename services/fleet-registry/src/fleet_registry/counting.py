@@ -12,6 +12,11 @@ HEARTBEATS = Count("muster_fleet_heartbeats_total", "Heartbeats heard.")
 COALESCED = Count(
     "muster_fleet_heartbeats_coalesced_total", "Heartbeats that a later one of the same batch stood in for."
 )
+NEWS_DROPPED = Count(
+    "muster_fleet_news_dropped_total",
+    "News of agents that was not decided: the room is full, another run took its place, or it failed.",
+    labels=("why",),
+)
 SWEEP_SECONDS = Histogram(
     "muster_fleet_sweep_seconds",
     "How long one look for silent agents takes.",

@@ -2,16 +2,20 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from fleet_registry.counting import NEWS_DROPPED
 from fleet_registry.domain.agent import Sign
 from fleet_registry.domain.holds import Holds
+from fleet_registry.domain.pace import SECONDS_PER_RUN, Pace
 from fleet_registry.domain.presence import Signal
 from fleet_registry.granting import Grants
-from fleet_registry.ports import Addresses, Beat, Goodbye, Goodbyes, Index, News
+from fleet_registry.ports import Addresses, Beat, Goodbye, Goodbyes, Index, News, Unavailable
 from fleet_registry.roll import AT_ONCE, Decided, Roll
+from muster_bus import Retry
 from muster_contracts.agent.v1 import Heartbeat, Hello, LeaveReason, Left, Welcome
 from muster_contracts.fleet.v1 import Reason
+from muster_contracts.ids import boot_of, start_of
 from muster_runtime import Clock, logger
 
 REASONS = {
@@ -23,8 +27,12 @@ REASONS = {
 log = logger(__name__)
 
 
-Key = tuple[str, str]
-"""A run as it names itself: the agent's id and the epoch."""
+AGENTS_WAITING = 200_000
+"""Agents whose news may wait at once; twice the largest fleet."""
+RUNS_WAITING = 2
+
+Told = tuple[News, Heartbeat]
+"""News and the heartbeat that brought it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +41,7 @@ class Noted:
 
     runs: int
     """Different runs that spoke."""
-    news: list[tuple[News, Heartbeat]]
+    news: list[Told]
     """What needs a decision."""
     to_adopt: list[str]
     """The agents to be told of the granted interval."""
@@ -50,6 +58,7 @@ class Hearing:
     goodbyes: Goodbyes
     addresses: Addresses
     clock: Clock
+    pace: Pace = field(default_factory=Pace)
 
     async def heartbeats(self, beats: Sequence[Heartbeat]) -> list[str]:
         """Note a batch of heartbeats and decide what is news; returns whom to ask for a hello."""
@@ -74,13 +83,22 @@ class Hearing:
         with_beats = [(one, said[one.beat.agent_id, one.beat.epoch]) for one in news]
         return Noted(len(newest), with_beats, to_adopt)
 
-    async def decide(self, news: Sequence[tuple[News, Heartbeat]]) -> list[str]:
+    async def decide(self, news: Sequence[Told]) -> list[str]:
         """Decide and record what is news; returns whom to ask for a hello."""
         signs = [replace(self._sign(one, beat.agent_id), kind=beat.kind) for one, beat in news]
         return _to_introduce(await self._take(signs)) if signs else []
 
     async def hello(self, hello: Hello) -> Welcome:
-        """Note that an agent introduced itself, and grant it an interval."""
+        """Note that an agent introduced itself, and grant it an interval.
+
+        Raises:
+            Retry: the agent begins too many runs.
+        """
+        if not self.pace.allows(hello.agent_id, hello.epoch, self.clock.monotonic()):
+            text = (
+                f"cannot welcome {hello.agent_id}: it begins too many runs; does it restart again and again?"
+            )
+            raise Retry(text, after=SECONDS_PER_RUN)
         name = self.roll.name_of(hello.agent_id, hello.epoch)
         beat = Beat(name, hello.epoch, self.grants.judged_by(hello.interval_seconds))
         news = next(iter(await self.index.beat([beat])), News(beat))
@@ -155,31 +173,76 @@ class Hearing:
 
 
 class Newsroom:
-    """News that waits for its decision, so that a flood of newcomers does not keep the known ones waiting."""
+    """News that waits for its decision, so that a flood of newcomers does not keep the known ones waiting.
+
+    However often and under however many runs one agent speaks, it takes two places: one for the machine that
+    came first, one for whichever other machine spoke last. Newer runs take the place of older ones.
+    """
 
     def __init__(self, hearing: Hearing) -> None:
         self._hearing = hearing
-        self._waiting: dict[Key, tuple[News, Heartbeat]] = {}
+        self._waiting: dict[str, dict[str, Told]] = {}
         self._some = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return sum(map(len, self._waiting.values()))
 
-    def put(self, news: Iterable[tuple[News, Heartbeat]]) -> None:
-        """Take news in; a later beat of the same run stands in for an earlier one."""
-        for one, beat in news:
-            self._waiting[beat.agent_id, beat.epoch] = (one, beat)
+    def put(self, news: Iterable[Told]) -> None:
+        """Take news in, as far as there is room; what is dropped is news again with the next heartbeat."""
+        for told in news:
+            agent_id, epoch = told[1].agent_id, told[1].epoch
+            if agent_id not in self._waiting and len(self._waiting) >= AGENTS_WAITING:
+                NEWS_DROPPED.add("full")
+                continue
+            runs = self._waiting.setdefault(agent_id, {})
+            boot = boot_of(epoch)
+            if boot not in runs and len(runs) >= RUNS_WAITING:
+                runs.popitem()
+                NEWS_DROPPED.add("superseded")
+            if boot not in runs or start_of(epoch) >= start_of(runs[boot][1].epoch):
+                runs[boot] = told
         if self._waiting:
             self._some.set()
 
     async def work(self) -> list[str]:
-        """Wait for news and decide some of it; returns whom to ask for a hello."""
+        """Wait for news and decide some of it; returns whom to ask for a hello.
+
+        Raises:
+            Unavailable: the database cannot be used; the news taken out is dropped.
+        """
         await self._some.wait()
-        keys = list(self._waiting)[:AT_ONCE]
-        news = [self._waiting.pop(key) for key in keys]
+        news = self._next()
         if not self._waiting:
             self._some.clear()
-        return await self._hearing.decide(news)
+        try:
+            return await self._hearing.decide(news)
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001  (one of them spoilt it for all)
+            log.warning("cannot decide news together, so one by one", why=repr(error))
+            return [stranger for one in news for stranger in await self._decide_alone(one)]
+
+    def _next(self) -> list[Told]:
+        """Some of what waits, without the runs of agents that begin too many."""
+        now, found = self._hearing.clock.monotonic(), list[Told]()
+        while self._waiting and len(found) < AT_ONCE:
+            agent_id = next(iter(self._waiting))
+            for told in self._waiting.pop(agent_id).values():
+                if self._hearing.pace.allows(agent_id, told[1].epoch, now):
+                    found.append(told)
+                else:
+                    NEWS_DROPPED.add("too many runs")
+        return found
+
+    async def _decide_alone(self, told: Told) -> list[str]:
+        try:
+            return await self._hearing.decide([told])
+        except Unavailable:
+            raise
+        except Exception:
+            NEWS_DROPPED.add("failed")
+            log.exception("cannot decide what one agent says", agent_id=told[1].agent_id)
+            return []
 
 
 def _to_introduce(decided: Decided) -> list[str]:
