@@ -345,6 +345,7 @@ def test_a_key_is_an_agents_only_if_the_file_says_so_and_the_file_is_read_again(
     identities._failed_at = float("-inf")
     assert identities.agent_of("UA") == "web-1"
     assert identities.agent_of("UB") is None
+    assert [one for one in ("web-1", "web-2", "x") if identities.is_given(one)] == ["web-1"]
     path.write_text("no json")
     identities._failed_at = float("-inf")
     assert identities.agent_of("UC") is None

@@ -188,16 +188,16 @@ async def test_two_machines_with_one_id_are_both_visible_and_named_once(tmp_path
         other = await here.agent("web-1", boot=OTHER_BOOT)
         await until(lambda: here.said(IdentityConflict))
         [conflict] = here.said(IdentityConflict)
-        assert (conflict.agent_id, conflict.known_as) == ("web-1", "web-1-2")
+        assert (conflict.agent_id, conflict.known_as) == ("web-1", "web-1-clone-ffff")
         await asyncio.sleep(6 * INTERVAL)
         assert (await here.detail("web-1")).agent.epoch == one.epoch
-        twin = (await here.detail("web-1-2")).agent
+        twin = (await here.detail("web-1-clone-ffff")).agent
         assert (twin.epoch, twin.conflict_with, twin.state) == (other.epoch, "web-1", "online")
         assert len(here.said(IdentityConflict)) == 1
         assert await here.history("web-1") == [("online", "hello")]
         await other.hello()
         assert other.welcome
-        assert other.welcome.agent_id == "web-1-2"
+        assert other.welcome.agent_id == "web-1-clone-ffff"
         assert registry.roll.aliases
 
 

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet_registry.domain.agent import Agent, Note, Sign
-from fleet_registry.domain.clones import Alias, name_for
+from fleet_registry.domain.clones import CLONES_AT_MOST, Alias, name_for, names_for
 from fleet_registry.domain.decide import Rules
 from fleet_registry.domain.grants import GrantPolicy, deadline, grant, judged_by
 from fleet_registry.domain.partition import Census, Partition, PartitionPolicy, ended, suspected
 from fleet_registry.domain.presence import Signal
 from fleet_registry.domain.rollcall import Rollcall, call, census_after, reunite, suspicions, vanishing_sites
 from muster_contracts.fleet.v1 import IdentityConflict, Presence, PresenceChanged, Reason
-from muster_contracts.ids import make_epoch
+from muster_contracts.ids import is_agent_id, make_epoch
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HERE, THERE, BEYOND = (make_epoch(boot * 12, 1000) for boot in "abc")
@@ -55,10 +55,13 @@ def test_two_machines_that_speak_in_turn_are_both_visible_and_named_once() -> No
     signs += [beat(one, at, since=1, spoke=at - 1) for at in range(7, 60) for one in (HERE, THERE)]
     rollcall = call({}, signs, RULES)
     [conflict] = conflicts(rollcall)
-    assert (conflict.agent_id, conflict.known_as) == ("web-1", "web-1-2")
+    assert (conflict.agent_id, conflict.known_as) == ("web-1", "web-1-clone-bbbb")
     assert (conflict.epoch, conflict.other_epoch) == (HERE, THERE)
-    assert {one.id: one.epoch for one in rollcall.agents.values()} == {"web-1": HERE, "web-1-2": THERE}
-    assert rollcall.agents["web-1-2"].speaks_as == "web-1"
+    assert {one.id: one.epoch for one in rollcall.agents.values()} == {
+        "web-1": HERE,
+        "web-1-clone-bbbb": THERE,
+    }
+    assert rollcall.agents["web-1-clone-bbbb"].speaks_as == "web-1"
     assert sum(len(decision.changes) for _, decision in rollcall.decisions) == 2
 
 
@@ -78,7 +81,7 @@ def test_a_conflict_names_first_who_keeps_the_id_and_then_who_came_later() -> No
 
 def test_a_third_machine_gets_a_third_name() -> None:
     signs = [beat(HERE), beat(THERE, 6, since=1, spoke=5), beat(BEYOND, 7, since=2, spoke=5)]
-    assert set(call({}, signs, RULES).agents) == {"web-1", "web-1-2", "web-1-3"}
+    assert set(call({}, signs, RULES).agents) == {"web-1", "web-1-clone-bbbb", "web-1-clone-cccc"}
 
 
 def test_a_machine_that_booted_again_takes_over_once_the_run_before_is_silent() -> None:
@@ -90,12 +93,23 @@ def test_a_machine_that_booted_again_takes_over_once_the_run_before_is_silent() 
 
 
 def test_an_alias_takes_neither_a_living_agents_name_nor_a_strangers() -> None:
-    living = Alias("web-1-2", "web-1", HERE, Presence.ONLINE)
-    gone = Alias("web-1-3", "web-1", HERE, Presence.LOST)
-    assert name_for("web-1", [living]) == "web-1-3"
-    assert name_for("web-1", [living], taken={"web-1-3"}) == "web-1-4"
-    assert name_for("web-1", [living, gone]) == "web-1-3"
-    assert len(name_for("x" * 63, [])) == 63
+    epoch = make_epoch("bbbbccccdddd", 1)
+    living = Alias("web-1-clone-cccc", "web-1", HERE, Presence.ONLINE)
+    gone = Alias("web-1-clone-eeee", "web-1", HERE, Presence.LOST)
+    assert name_for("web-1", epoch, [living]) == "web-1-clone-bbbb"
+    assert name_for("web-1", epoch, [living], taken={"web-1-clone-bbbb", living.id}) == "web-1-clone-dddd"
+    assert name_for("web-1", epoch, [], taken=names_for("web-1", epoch)) is None
+    assert name_for("web-1", epoch, [living, gone]) == gone.id
+    assert all(is_agent_id(name) for name in names_for("x" * 63, epoch))
+
+
+def test_only_so_many_machines_under_one_id_are_shown_and_the_rest_are_counted() -> None:
+    epochs = [make_epoch(f"{boot:04x}" * 3, 1000) for boot in range(1, 20)]
+    signs = [beat(HERE), *(beat(one, 7, since=2, spoke=5) for one in epochs)]
+    rollcall = call({}, signs, RULES)
+    assert len(rollcall.agents) == 1 + CLONES_AT_MOST
+    unnamed = [decision for _, decision in rollcall.decisions if decision.note is Note.UNNAMED]
+    assert len(unnamed) == len(epochs) - CLONES_AT_MOST
 
 
 def test_a_broken_connection_buries_the_run_before_but_not_for_a_message_of_an_older_one() -> None:

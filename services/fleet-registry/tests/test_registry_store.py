@@ -439,6 +439,33 @@ async def test_an_outage_of_postgresql_is_waited_for_and_a_mistake_of_ours_is_no
                 await Failing().fail(database, code)
 
 
+async def test_no_clone_is_given_the_id_of_an_agent_that_was_seen_or_that_has_a_key(books: Books) -> None:
+    boot = "bbbbccccdddd"
+    await books.take(sign(), sign("web-1-clone-bbbb"))
+    books.roll.is_given = lambda name: name == "web-1-clone-cccc"
+    contest: dict[str, Any] = {
+        "contest_since": NOON + timedelta(seconds=2),
+        "known_spoke": NOON + timedelta(seconds=5),
+    }
+    await books.take(sign(epoch=make_epoch(boot, 1), after=7, interval_seconds=5, **contest))
+    speaks_as = {row.id: row.speaks_as for row in await books.rows(AGENTS)}
+    assert speaks_as == {"web-1": None, "web-1-clone-bbbb": None, "web-1-clone-dddd": "web-1"}
+
+
+async def test_a_name_that_another_machine_takes_over_is_forgotten_of_the_one_before(books: Books) -> None:
+    contest: dict[str, Any] = {
+        "contest_since": NOON + timedelta(seconds=2),
+        "known_spoke": NOON + timedelta(seconds=5),
+    }
+    await books.take(sign())
+    for n in range(20):
+        name = "web-1-clone-1000"
+        epoch = make_epoch(f"{0x1000 + n:04x}" * 3, 1)
+        await books.take(sign(epoch=epoch, after=7 + n, interval_seconds=5, **contest))
+        assert books.roll.aliases == {("web-1", epoch[:12]): name}
+        await books.take(sign(name, Signal.SILENCE, epoch, after=7 + n))
+
+
 # What no clock should be able to say -----------------------------------------------------------------
 
 EPOCHS = st.from_regex(EPOCH_PATTERN.replace("$", r"\Z"))

@@ -105,6 +105,7 @@ class Registry:
         # The roll, and what people see of it.
         policies = Policies(settings.presence.flapping(), settings.presence.partition())
         self.roll = Roll(self.store, self.index, clock, policies)
+        self.roll.is_given = self.identities.is_given
         self.grants = Grants(settings.presence.grants())
         self.view = FleetView(
             queries=self.queries, index=self.index, roll=self.roll, grants=self.grants,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from fleet_registry.domain.agent import Agent, Decision, Sign
+from fleet_registry.domain.clones import names_for
 from fleet_registry.domain.decide import Rules, fact_id, presence_changed
 from fleet_registry.domain.flapping import FlappingPolicy, settled
 from fleet_registry.domain.partition import Partition, PartitionPolicy, ended
@@ -53,6 +54,8 @@ class Roll:
         """How many signs were ignored, by why."""
         self.aliases: dict[tuple[str, str], str] = {}
         """The name a cloned machine is known by, from the id it speaks under and its boot."""
+        self.is_given: Callable[[str], bool] = lambda _: False
+        """Whether an agent was given this id, also if it was never seen."""
         self.commits = 0
         """Grows with every transaction; whoever keeps counts of the fleet looks at it."""
         self.realm = ""
@@ -175,17 +178,24 @@ class Roll:
 
     async def _rule(self, page: Page, signs: list[Sign]) -> Rollcall:
         agents = await page.agents(sign.agent_id for sign in signs)
-        contested = {sign.agent_id for sign in signs if sign.contest_since}
-        taken = await page.taken(f"{one}-{n}" for one in contested for n in range(2, 10)) if contested else ()
+        taken = await self._taken(page, signs)
         cut = frozenset(partition.site for partition in await page.partitions())
         rules = Rules(self._policies.flapping, cut, self.realm)
-        rollcall = call(agents, signs, rules, frozenset(taken))
+        rollcall = call(agents, signs, rules, taken)
         begun = await self._suspect(page, agents, rollcall)
         if begun:
             rules = replace(rules, cut_sites=cut | {partition.site for partition, _ in begun})
-            rollcall = call(agents, signs, rules, frozenset(taken))
+            rollcall = call(agents, signs, rules, taken)
         await page.record(_ruling(rollcall, begun))
         return rollcall
+
+    async def _taken(self, page: Page, signs: list[Sign]) -> frozenset[str]:
+        """Of the names clones may need, those that are agents', or will be once these connect."""
+        contested = [sign for sign in signs if sign.contest_since and sign.epoch]
+        names = {name for one in contested for name in names_for(one.agent_id, one.epoch or "")}
+        if not names:
+            return frozenset()
+        return await page.taken(names) | {name for name in names if self.is_given(name)}
 
     async def _suspect(
         self, page: Page, before: Mapping[str, Agent], rollcall: Rollcall
@@ -220,7 +230,14 @@ class Roll:
                 self.notes[decision.note] += 1
             agent = decision.agent
             if agent.speaks_as and agent.epoch and sign.signal is Signal.BEAT:
-                self.aliases[agent.speaks_as, boot_of(agent.epoch)] = agent.id
+                self._remember_alias((agent.speaks_as, boot_of(agent.epoch)), agent.id)
+
+    def _remember_alias(self, machine: tuple[str, str], name: str) -> None:
+        """A name is one machine's: whoever had it before is not known by it any more."""
+        if self.aliases.get(machine) != name:
+            for former in [one for one, known_as in self.aliases.items() if known_as == name]:
+                del self.aliases[former]
+            self.aliases[machine] = name
 
     def _committed(self) -> None:
         self.commits += 1

@@ -20,6 +20,7 @@ class Identities:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._agents: dict[str, str] = {}
+        self._given: frozenset[str] = frozenset()
         self._stamp: tuple[int, int] | None = None
         self._failed_at = float("-inf")
 
@@ -28,6 +29,11 @@ class Identities:
         if public_key not in self._agents:
             self._look()
         return self._agents.get(public_key)
+
+    def is_given(self, agent_id: str) -> bool:
+        """Whether some key belongs to an agent of this id."""
+        self._look()
+        return agent_id in self._given
 
     def _look(self) -> None:
         """Read the file again if it has changed; one that cannot be read is tried once a second at most.
@@ -42,6 +48,7 @@ class Identities:
             stamp = (found.st_mtime_ns, found.st_ino)
             if stamp != self._stamp:
                 self._agents = _agents(json.loads(self._path.read_text()))
+                self._given = frozenset(self._agents.values())
                 self._stamp = stamp
         except (OSError, ValueError, AttributeError, TypeError) as error:
             self._failed_at = now

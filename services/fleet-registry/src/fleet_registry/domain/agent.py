@@ -127,6 +127,8 @@ class Note(StrEnum):
     ENDED = "ended"
     CONTENDER = "contender"
     CLONE = "clone"
+    UNNAMED = "unnamed"
+    """A clone of an id that has too many of them already."""
     RETIRED = "retired"
     OUTDATED = "outdated"
     """A verdict about a run that is not the agent's any more."""

@@ -87,8 +87,12 @@ class Rollcall:
 
     def _split(self, holder: Agent, sign: Sign) -> None:
         """Give the second machine a name of its own and let it be seen under it."""
+        assert sign.epoch
         used = self.taken | self.agents.keys()
-        name = name_for(holder.id, self._known_aliases(holder.id), used)
+        name = name_for(holder.id, sign.epoch, self._known_aliases(holder.id), used)
+        if name is None:
+            self._keep(sign, Decision(holder, note=Note.UNNAMED))
+            return
         if name not in self.agents:
             self.agents[name] = Agent(name, since=sign.at, kind=holder.kind, speaks_as=holder.id)
             self._aliases[holder.id].append(name)
