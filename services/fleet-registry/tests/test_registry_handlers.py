@@ -19,10 +19,11 @@ from fleet_registry.domain.grants import GrantPolicy
 from fleet_registry.domain.holds import HOLD_SECONDS, RECONNECTED_SECONDS, Holds
 from fleet_registry.domain.pace import RUNS_AT_ONCE, Pace
 from fleet_registry.granting import TELL_AGAIN_SECONDS, Grants
+from fleet_registry.handlers import discerning
 from fleet_registry.hearing import Newsroom
 from fleet_registry.ports import Beat, News
 from fleet_registry.settings import RegistrySettings
-from muster_bus import AskFailed
+from muster_bus import AskFailed, Reject
 from muster_contracts.agent.v1 import AgentKind, Heartbeat
 from muster_contracts.fleet.v1 import (
     DefineGroup,
@@ -266,6 +267,14 @@ async def test_news_that_cannot_be_decided_costs_no_other_agent_its_own() -> Non
     strangers = await newsroom.work()
     assert strangers == [f"web-{n}" for n in range(20) if n != 13]
     assert len(newsroom) == 0
+
+
+async def test_what_can_never_be_recorded_is_rejected_and_not_tried_again() -> None:
+    async def record(_: object) -> None:
+        raise ValueError("year 10889 is out of range")
+
+    with pytest.raises(Reject, match="^cannot record it: year 10889"):
+        await discerning(record)(None)
 
 
 async def test_an_agent_that_welcomes_itself_without_end_is_told_to_wait(tmp_path: Path) -> None:

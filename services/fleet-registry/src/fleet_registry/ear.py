@@ -5,6 +5,7 @@ A broker that hangs or a link that swallows everything is noticed by the connect
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 
 from muster_runtime import Clock, logger
@@ -27,7 +28,7 @@ class Ear:
     ) -> None:
         self._round_trip, self._clock = round_trip, clock
         self._interval_seconds, self._on_hearing_again = interval_seconds, on_hearing_again
-        self._proven_at = clock.monotonic() - PATIENCE_SECONDS
+        self._proven_at = float("-inf")
 
     @property
     def patience_seconds(self) -> float:
@@ -49,5 +50,8 @@ class Ear:
         now = self._clock.monotonic()
         deaf_for, self._proven_at = now - self._proven_at, now
         if deaf_for > self.patience_seconds:
-            log.warning("heard nothing of the broker: silence counts from now on", seconds=round(deaf_for, 1))
+            if math.isfinite(deaf_for):  # or this is the first proof of all
+                log.warning(
+                    "heard nothing of the broker: silence counts from now on", seconds=round(deaf_for, 1)
+                )
             self._on_hearing_again()
