@@ -273,7 +273,7 @@ async def test_what_can_never_be_recorded_is_rejected_and_not_tried_again() -> N
     async def record(_: object) -> None:
         raise ValueError("year 10889 is out of range")
 
-    with pytest.raises(Reject, match="^cannot record it: year 10889"):
+    with pytest.raises(Reject, match="cannot record it: year 10889"):
         await discerning(record)(None)
 
 
