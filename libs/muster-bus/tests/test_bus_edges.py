@@ -24,7 +24,14 @@ from muster_testing.ground import Ground
 from muster_testing.servers import NatsServer
 from muster_testing.wait import until
 
-REPLACED = {"_select_next_server", "_attempt_reconnect", "_process_err", "_process_msg", "flush"}
+REPLACED = {
+    "_select_next_server",
+    "_attempt_reconnect",
+    "_process_err",
+    "_process_msg",
+    "_process_pong",
+    "flush",
+}
 LEANED_ON = {"_init_request_sub", "_flush_pending", "_connect_to_server", "_process_op_err"}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.errors import FlushTimeoutError
 
 from muster_bus import BadSeed, Bus, BusSettings, CannotConnect, FileSpool, NoAnswer
 from muster_contracts.agent.v1 import AgentKind, Heartbeat, Hello, LeaveReason, Left, Welcome
@@ -277,3 +278,14 @@ async def test_a_normal_close_is_silent(
     await asyncio.gather(closing, asking)
     spool.close()
     assert [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING] == []
+
+
+async def test_an_answer_to_a_ping_nobody_waits_for_any_more_ends_nothing(ground: Ground) -> None:
+    bus = await ground.bus("a1")
+    ground.server.pause()
+    with pytest.raises(FlushTimeoutError):
+        await bus.client.flush(timeout=1)
+    ground.server.resume()
+    for _ in range(3):
+        await bus.client.flush(timeout=5)
+    assert bus.connected

@@ -104,9 +104,9 @@ class Link(Client):
     async def shut(self, seconds: float = 5.0) -> None:
         """Let running handlers finish and unsent bytes leave, both within ``seconds``, then close."""
         self.leave()
-        leaving = asyncio.create_task(self.drain() if self.up.is_set() else self.close())
+        leaving = asyncio.create_task(self._empty() if self.up.is_set() else self.close())
         await asyncio.wait([leaving], timeout=seconds)
-        while not leaving.done():  # drain takes a cancellation for a hint, and waits for the dead link again
+        while not leaving.done():
             self._abort()
             leaving.cancel()
             await asyncio.wait([leaving], timeout=0.1)
@@ -115,6 +115,16 @@ class Link(Client):
         if not self.is_closed:
             await self.close()
         self._mark_down()
+
+    async def _empty(self) -> None:
+        """Hear no more, finish what was heard, send what is unsent, and close.
+
+        As the stock drain, whose gathering nobody looks at where it is cut short: asyncio complains of that.
+        """
+        heard = [subscription._drain() for subscription in list(self._subs.values())]  # noqa: SLF001  (as stock)
+        await asyncio.gather(*heard, return_exceptions=True)
+        await self.flush()
+        await self.close()
 
     def pour(self, sid: int, basket: Basket | None) -> None:
         """Deliver the messages of subscription ``sid`` into ``basket`` from now on; None: as usual again."""
@@ -200,6 +210,15 @@ class Link(Client):
             error = nats_errors.Error(f"nats: {err_msg.strip(chr(39))}")
             await self._complain(error)
             await self._process_op_err(error)
+
+    async def _process_pong(self) -> None:
+        if self._pongs and self._pongs[0].done():
+            # Who waited for it has given up. Stock, it ends the reading of the whole connection in silence.
+            self._pongs.pop(0)
+            self._pongs_received += 1
+            self._pings_outstanding = 0
+        else:
+            await super()._process_pong()
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         if (basket := self._baskets.get(sid)) is not None:
