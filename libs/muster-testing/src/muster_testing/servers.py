@@ -58,9 +58,10 @@ class Server:
         self.process = None
 
     def pause(self) -> None:
-        """Stop the process without ending it (SIGSTOP)."""
+        """Stop the process without ending it (SIGSTOP); returns when its last thread has stopped."""
         assert self.process
         os.kill(self.process.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let a paused process go on (SIGCONT)."""
