@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Self
 
@@ -19,7 +20,7 @@ def free_port() -> int:
     return ports.choose(["any"], {})["any"]
 
 
-class Server:
+class Server(ABC):
     """One server process with a directory of its own; killed and removed at the end."""
 
     def __init__(self, name: str, port: int | None = None) -> None:
@@ -28,9 +29,9 @@ class Server:
         self.directory = Path(tempfile.mkdtemp(prefix=f"muster-{name}-"))
         self.process: subprocess.Popen[bytes] | None = None
 
+    @abstractmethod
     def command(self) -> list[str]:
         """The argument list that starts the server."""
-        raise NotImplementedError
 
     @property
     def log(self) -> str:
