@@ -71,7 +71,11 @@ def durable() -> list[type[Message]]:
     return [kind for kind in contracts() if kind.DELIVERY is Delivery.DURABLE]
 
 
-_GENERAL = {Role.HOST_AGENT: (Role.AGENT,), Role.FLEET_REGISTRY: (Role.ANY_SERVICE,)}
+_GENERAL = {
+    Role.HOST_AGENT: (Role.AGENT,),
+    Role.FLEET_REGISTRY: (Role.ANY_SERVICE,),
+    Role.STATE_STORE: (Role.ANY_SERVICE,),
+}
 
 
 def _plays(role: Role, roles: tuple[Role, ...]) -> bool:

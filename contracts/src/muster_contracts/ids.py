@@ -24,6 +24,17 @@ GroupName = Annotated[
     Field(description="The name of a group of agents; at most 63 characters."),
 ]
 
+PackageName = Annotated[
+    str,
+    StringConstraints(pattern=AGENT_ID_PATTERN),
+    Field(description="The name of a package on its machine; at most 63 characters.", examples=["web"]),
+]
+Sha256 = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9a-f]{64}$"),
+    Field(description="A SHA-256 digest in hex.", examples=["0" * 64]),
+]
+
 EPOCH_PATTERN = r"^[0-9a-f]{12}-[0-9a-f]{12}$"
 
 Epoch = Annotated[

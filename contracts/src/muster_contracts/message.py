@@ -31,6 +31,7 @@ class Role(StrEnum):
     HOST_AGENT = "host-agent"
     """An agent that looks after one machine; has all that an agent has."""
     FLEET_REGISTRY = "fleet-registry"
+    STATE_STORE = "state-store"
     OPERATOR = "operator"
     """People and programs: the ``muster`` command, controllers, consumers."""
     ANY_SERVICE = "any-service"

@@ -241,7 +241,7 @@ class FindAgents(Ask[AgentPage]):
     """Which agents match the selector and are in one of the states?"""
 
     SUBJECT: ClassVar[Subject] = Subject("muster.fleet.v1.fleet-registry.find-agents")
-    SAID_BY = (Role.OPERATOR,)
+    SAID_BY = (Role.OPERATOR, Role.STATE_STORE)
     HEARD_BY = (Role.FLEET_REGISTRY,)
     ANSWER = AgentPage
 

@@ -118,6 +118,13 @@ class _Walk:
                 yield from self.nodes(where + label, old[key], new[key])
         for before, now in zip(_patterned(old), _patterned(new), strict=False):
             yield from self.nodes(where + "{}", before, now)
+        yield from self._alternatives(where, old, new)
+
+    def _alternatives(self, where: str, old: Schema, new: Schema) -> Iterator[Finding]:
+        if known := _kinds(old):
+            for kind in known.keys() & _kinds(new).keys():
+                yield from self.nodes(f"{where}[{kind}]", {"$ref": known[kind]}, {"$ref": _kinds(new)[kind]})
+            return
         for before, now in zip(_branches(old), _branches(new), strict=False):
             yield from self.nodes(where, before, now)
 
@@ -131,6 +138,12 @@ def _branches(node: Schema) -> list[Schema]:
     return [branch for branch in branches if branch.get("type") != "null"]
 
 
+def _kinds(node: Schema) -> dict[str, str]:
+    """The alternatives of a field by the value that tells them apart; none where nothing does."""
+    kinds: dict[str, str] = node.get("discriminator", {}).get("mapping", {})
+    return kinds
+
+
 def _patterned(node: Schema) -> list[Schema]:
     return list(node.get("patternProperties", {}).values())
 
@@ -138,6 +151,8 @@ def _patterned(node: Schema) -> list[Schema]:
 def _shape(node: Schema) -> list[str]:
     """The types a node admits, as names; references count as one type whatever they are called."""
     branches = node.get("anyOf") or node.get("oneOf")
+    if _kinds(node):
+        return ["one of several kinds"]  # more of them is growth, fewer is found among the values
     if not branches:
         return ["any" if "type" not in node and "$ref" not in node else node.get("type", "reference")]
     return sorted(name for branch in branches for name in _shape(branch))
@@ -162,6 +177,8 @@ def _values(where: str, old: Schema, new: Schema) -> Iterator[Finding]:
 
 def _admitted(node: Schema) -> list[Any]:
     """The values a node lists; none where it is free."""
+    if kinds := _kinds(node):
+        return sorted(kinds)
     return [node["const"]] if "const" in node else list(node.get("enum", ()))
 
 

@@ -138,7 +138,7 @@ class _Maker:
             return {
                 key: self.make(key, child)
                 for key, child in node["properties"].items()
-                if self.full or key in node.get("required", ()) or key in ALWAYS_SAID
+                if self.full or key in node.get("required", ()) or key in ALWAYS_SAID or "const" in child
             }
         return dict(self._entries(name, node)) if self.full else {}
 

@@ -39,9 +39,20 @@ class Limits:
     max_bytes: int = 1 << 30
     max_age_seconds: float = 30 * DAY
     discard: DiscardPolicy = DiscardPolicy.OLD
+    kept_of_one_agent: int | None = None
+    """In the place of ``MAX_KEPT_OF_ONE_AGENT``."""
 
 
-LIMITS = {"agent": Limits(), "bus": Limits(), "fleet": Limits(), "host": Limits()}
+LIMITS = {
+    "agent": Limits(),
+    "audit": Limits(max_age_seconds=365 * DAY),
+    "bus": Limits(),
+    # An outcome must wait for its ledger: as many as one agent can have open there, and twice that.
+    "command": Limits(max_bytes=4 << 30, kept_of_one_agent=20_000),
+    "fleet": Limits(),
+    "host": Limits(),
+    "package": Limits(),
+}
 """The limits of the stream of each area."""
 
 
@@ -96,7 +107,7 @@ def _largest(name: str) -> int:
 def _kept_of_each(name: str) -> int:
     """None (-1) where only services speak, each on one subject for all agents."""
     theirs = all("{service}" in one.SUBJECT for one in catalogue.durable() if stream_of(one) == name)
-    return -1 if theirs else MAX_KEPT_OF_ONE_AGENT
+    return -1 if theirs else LIMITS[name.lower()].kept_of_one_agent or MAX_KEPT_OF_ONE_AGENT
 
 
 def stream_config(name: str, *, replicas: int = 1, max_bytes: int | None = None) -> StreamConfig:

@@ -1,0 +1,1 @@
+"""Who ordered what, in a chain that shows tampering."""

@@ -1,0 +1,1 @@
+"""What outgrows a message, in chunks."""

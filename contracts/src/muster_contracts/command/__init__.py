@@ -1,0 +1,1 @@
+"""What machines are told to do, and what becomes of it."""

@@ -1,0 +1,1 @@
+"""Packages: the supervised services of a machine."""

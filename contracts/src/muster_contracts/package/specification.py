@@ -1,0 +1,220 @@
+"""``package.json``: what one package is, as its author writes it. Unknown keys are errors.
+
+The published JSON Schema is ``contracts/package.schema.json``.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from muster_contracts.ids import PackageName
+from muster_contracts.package.v1 import Driver, StopSignal
+
+VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+NoNul = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=32_768)]
+FilePath = Annotated[
+    str,
+    StringConstraints(pattern=r"^[^\x00\n]+$", max_length=4096),
+    Field(description="A path; a relative one is below the directory of package.json."),
+]
+FileKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SecretFile(_Strict):
+    """Where a secret is kept; its value is read at each start and is never shown, logged or sent."""
+
+    file: FilePath = Field(
+        description="A file that holds the value alone; one newline at its end is dropped."
+    )
+
+
+class Restart(_Strict):
+    """When a package that ended by itself is started again, and after how long."""
+
+    policy: Literal["always", "on-failure", "never"] = Field(
+        default="always", description="on-failure: not after exit code 0."
+    )
+    delay_seconds: float = Field(
+        default=0.5,
+        ge=0.05,
+        le=3600,
+        description="Before the second start; it doubles with each that follows.",
+    )
+    longest_delay_seconds: float = Field(default=30.0, ge=0.05, le=86_400, description="No pause is longer.")
+    stable_seconds: float = Field(
+        default=10.0,
+        ge=0.1,
+        le=86_400,
+        description="Whoever ran this long is forgiven the ends before, and is started again at once.",
+    )
+    crash_loop_after: int = Field(
+        default=5, ge=2, le=1000, description="So many ends in a row without a stable run are a crash loop."
+    )
+
+
+class Stop(_Strict):
+    """How a package is stopped: a signal, then, when it has not ended in time, SIGKILL to its whole tree."""
+
+    signal: StopSignal = StopSignal.TERM
+    timeout_seconds: float = Field(default=10.0, ge=0.1, le=3600)
+
+
+class Ready(_Strict):
+    """What tells that a package is ready; without either, it is once it has run for ``after_seconds``."""
+
+    tcp_port: int | None = Field(
+        default=None, ge=1, le=65535, description="It accepts connections on loopback."
+    )
+    file: FilePath | None = Field(
+        default=None, description="The file exists, and is not from before the start."
+    )
+    after_seconds: float = Field(default=0.2, ge=0, le=3600, description="It has not ended for this long.")
+    timeout_seconds: float = Field(
+        default=30.0, ge=0.1, le=3600, description="Not ready by then, it has failed."
+    )
+
+
+class Log(_Strict):
+    """What is kept of what a package prints."""
+
+    max_bytes: int = Field(default=10 << 20, ge=4096, description="Of one file; then a new one is begun.")
+    keep_files: int = Field(default=3, ge=0, le=100, description="Older files that are kept.")
+
+
+class Configured(_Strict):
+    """A configuration file that may be read and replaced by command."""
+
+    path: FilePath
+    mode: str = Field(default="0644", pattern=r"^0?[0-7]{3}$", description="Permissions of a new file.")
+    check: list[NoNul] | None = Field(
+        default=None,
+        min_length=1,
+        description="Run with the candidate's path appended, before it is put in place; not 0 refuses it.",
+    )
+
+
+class HttpCheck(_Strict):
+    """A health check by HTTP."""
+
+    kind: Literal["http"]
+    url: str = Field(max_length=2000)
+    status: list[int] = Field(default=[200])
+
+
+class TcpCheck(_Strict):
+    """A health check by connecting."""
+
+    kind: Literal["tcp"]
+    port: int = Field(ge=1, le=65535)
+    host: str = "127.0.0.1"
+
+
+class ProcessCheck(_Strict):
+    """A health check of the main process."""
+
+    kind: Literal["process"]
+
+
+class ScriptCheck(_Strict):
+    """A health check by a command of its own: 0 ok, 1 warning, 2 critical."""
+
+    kind: Literal["script"]
+    command: list[NoNul] = Field(min_length=1)
+
+
+class Check(_Strict):
+    """One health check and its schedule."""
+
+    name: FileKey
+    check: Annotated[HttpCheck | TcpCheck | ProcessCheck | ScriptCheck, Field(discriminator="kind")]
+    every_seconds: float = Field(default=30.0, ge=1, le=86_400)
+    timeout_seconds: float = Field(default=5.0, ge=0.1, le=3600)
+
+
+class Specification(_Strict):
+    """One package."""
+
+    name: PackageName
+    version: str = Field(default="0", max_length=64, pattern=r"^[A-Za-z0-9._+~-]+$")
+    description: str = Field(default="", max_length=1000)
+    driver: Driver = Driver.PROCESS
+    enabled: bool = Field(
+        default=True, description="Whether it is started by itself, until a command says otherwise."
+    )
+
+    command: list[NoNul] = Field(
+        default_factory=list,
+        description="For the driver process: the program and its arguments; never read by a shell. "
+        "For docker: what is run in place of the image's own command, if given.",
+    )
+    directory: FilePath | None = Field(
+        default=None, description="Where it runs; by default the directory of package.json."
+    )
+    environment: dict[VariableName, NoNul] = Field(default_factory=dict, max_length=256)
+    environment_files: list[FilePath] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Lines NAME=value; later ones win, ``environment`` over all.",
+    )
+    secrets: dict[VariableName, SecretFile] = Field(
+        default_factory=dict, max_length=64, description="Variables whose values are read from files."
+    )
+    user: str | None = Field(
+        default=None, max_length=64, description="Whom it runs as; by default as the agent."
+    )
+    group: str | None = Field(default=None, max_length=64, description="By default the user's own.")
+    umask: str | None = Field(default=None, pattern=r"^0?[0-7]{3}$")
+
+    unit: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9:_.@-]{1,200}\.service$",
+        description="For the driver systemd: the unit that is controlled.",
+    )
+    user_unit: bool = Field(
+        default=False, description="Whether it is a unit of the agent's own user (--user)."
+    )
+
+    image: str | None = Field(
+        default=None,
+        max_length=255,
+        pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._/:@-]*$",
+        description="For the driver docker.",
+    )
+    ports: dict[str, int] = Field(
+        default_factory=dict,
+        max_length=32,
+        description="For docker: '8080/tcp' inside to a port of loopback.",
+    )
+    volumes: dict[FilePath, str] = Field(
+        default_factory=dict, max_length=32, description="For docker: a path here to 'path inside[:ro]'."
+    )
+
+    depends_on: list[PackageName] = Field(default_factory=list, max_length=64)
+    stop: Stop = Stop()
+    reload_signal: StopSignal = Field(
+        default=StopSignal.HUP, description="What makes it read its files again."
+    )
+    ready: Ready = Ready()
+    restart: Restart = Restart()
+    log: Log = Log()
+    checks: list[Check] = Field(default_factory=list, max_length=64, description="Health checks.")
+    configuration: dict[FileKey, Configured] = Field(
+        default_factory=dict, max_length=64, description="Its configuration files, by the name commands use."
+    )
+
+    @model_validator(mode="after")
+    def _has_what_its_driver_needs(self) -> Self:
+        match self.driver:
+            case Driver.PROCESS if not self.command or not self.command[0]:
+                raise ValueError("key 'command': the driver process needs the program to run")
+            case Driver.SYSTEMD if not self.unit:
+                raise ValueError("key 'unit': the driver systemd needs the unit to control")
+            case Driver.DOCKER if not self.image:
+                raise ValueError("key 'image': the driver docker needs the image to run")
+        if self.name in self.depends_on:
+            raise ValueError(f"key 'depends_on': {self.name} cannot depend on itself")
+        return self
