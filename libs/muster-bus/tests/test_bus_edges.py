@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -140,7 +141,13 @@ async def test_streams_made_before_they_had_bounds_get_them() -> None:
         assert [sorted(one.replace(",", "").split()[2:]) for one in changed] == [
             ["AGENT:", "max_msg_size", "max_msgs_per_subject"]
         ]
-        for name, kept in (("AGENT", 1000), ("HOST", 1000), ("FLEET", 1000), ("BUS", -1)):
+        for name, kept in (
+            ("AGENT", 1000),
+            ("HOST", 1000),
+            ("FLEET", 1000),
+            ("COMMAND", 20_000),
+            ("BUS", -1),
+        ):
             config = (await js.stream_info(name)).config
             assert (config.max_msg_size, config.max_msgs_per_subject) == (72 << 10, kept)
 
@@ -149,8 +156,15 @@ def test_each_area_says_what_its_stream_holds() -> None:
     assert {area.upper() for area in LIMITS} == set(STREAMS)
     for name in STREAMS:
         config = stream_config(name)
-        assert (config.max_bytes, config.max_age) == (1 << 30, 30 * 24 * 3600)
+        limits = LIMITS[name.lower()]
+        assert (config.max_bytes, config.max_age) == (limits.max_bytes, limits.max_age_seconds)
         assert (config.discard, config.discard_new_per_subject) == (DiscardPolicy.OLD, False)
+
+
+def test_all_streams_together_fit_the_store_a_broker_is_given() -> None:
+    promised = re.search(r"max_file_store: (\d+)", render([], port=1, store_dir=Path("/nowhere")))
+    assert promised
+    assert sum(limits.max_bytes for limits in LIMITS.values()) <= int(promised[1])
 
 
 async def test_a_full_stream_that_refuses_lets_new_facts_wait_with_their_sayer(

@@ -10,6 +10,7 @@ import pytest
 from muster_bus import Bus, NotPermitted
 from muster_bus.broker import Identity, render
 from muster_bus.identity import Keypair
+from muster_bus.roles import SERVICES
 from muster_bus.streams import CONSUMERS, STREAMS
 from muster_contracts import catalogue
 from muster_contracts.agent.v1 import AgentKind, Hello, Introduce, LeaveReason, Left
@@ -17,7 +18,12 @@ from muster_contracts.message import Delivery, Message, Role, Subject
 from muster_testing.ground import Ground
 
 EPOCH = "0123456789ab-0123456789ab"
-WHO = {"a1": Role.HOST_AGENT, "operator": Role.OPERATOR, "fleet-registry": Role.FLEET_REGISTRY}
+WHO = {
+    "a1": Role.HOST_AGENT,
+    "operator": Role.OPERATOR,
+    "fleet-registry": Role.FLEET_REGISTRY,
+    "state-store": Role.STATE_STORE,
+}
 OTHER = "a2"
 
 ADMINISTRATION = [
@@ -28,18 +34,24 @@ ADMINISTRATION = [
     "$JS.API.STREAM.LIST", "$JS.API.STREAM.NAMES", "$JS.API.INFO", "$JS.API.ACCOUNT.PURGE.MUSTER",
     "$SYS.REQ.SERVER.PING", "$SYS.REQ.USER.INFO", "$KV.lease.leader", "$O.blobs.x", "muster", "anything",
     f"_INBOX.{OTHER}.reply", "_INBOX.operator.reply", "_INBOX.fleet-registry.reply",
+    "_INBOX.state-store.reply",
 ]  # fmt: skip
 """Nobody but the provisioner may publish any of these."""
 
-OF_THE_REGISTRY = [
-    subject
-    for one in CONSUMERS
-    for subject in (
-        f"$JS.API.CONSUMER.MSG.NEXT.{one.stream}.{one.name}",
-        f"$JS.API.CONSUMER.INFO.{one.stream}.{one.name}",
-        f"$JS.ACK.{one.stream}.{one.name}.1.1.1.1.0",
-    )
-]
+
+def consuming(service: str) -> list[str]:
+    """What it takes to use the consumers of a service."""
+    return [
+        subject
+        for one in CONSUMERS
+        if one.service == service
+        for subject in (
+            f"$JS.API.CONSUMER.MSG.NEXT.{one.stream}.{one.name}",
+            f"$JS.API.CONSUMER.INFO.{one.stream}.{one.name}",
+            f"$JS.ACK.{one.stream}.{one.name}.1.1.1.1.0",
+        )
+    ]
+
 
 OVERHEARING = [
     ">", "muster.>", "*.*.*.*.*", "_INBOX.>", "_INBOX.*.>", f"_INBOX.{OTHER}.>", "_INBOX.operator.>",
@@ -127,12 +139,15 @@ async def test_nobody_reaches_the_administration(ground: Ground, speaker: str) -
     assert set(allowed) <= mine
 
 
-async def test_only_the_registry_touches_its_consumers(ground: Ground) -> None:
-    registry = await ground.bus("fleet-registry")
-    assert [one for one in OF_THE_REGISTRY if not await may_publish(registry, one)] == []
-    for speaker in ("a1", "operator"):
+@pytest.mark.parametrize("service", SERVICES)
+async def test_only_a_service_touches_its_consumers(ground: Ground, service: str) -> None:
+    wanted = consuming(service)
+    assert wanted
+    owner = await ground.bus(service)
+    assert [one for one in wanted if not await may_publish(owner, one)] == []
+    for speaker in {"a1", "operator", *SERVICES} - {service}:
         bus = await ground.bus(speaker)
-        assert [one for one in OF_THE_REGISTRY if await may_publish(bus, one)] == []
+        assert [one for one in wanted if await may_publish(bus, one)] == []
 
 
 async def test_an_agent_reads_nothing_back_from_a_stream(ground: Ground) -> None:

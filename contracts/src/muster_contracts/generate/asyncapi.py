@@ -154,12 +154,24 @@ def schemas(models: list[type[BaseModel]]) -> Json:
     found: Json = {}
     for model in models:
         area = name_of(model).rpartition(".")[0]
-        own = schema_of(model, f"#/components/schemas/{area}.{{model}}")
+        own = _with_plain_discriminators(schema_of(model, f"#/components/schemas/{area}.{{model}}"))
         parts = {f"{area}.{name}": part for name, part in own.pop("$defs", {}).items()}
         for name, part in {name_of(model): own, **parts}.items():
             if found.setdefault(name, part) != part:
                 raise ValueError(f"cannot write asyncapi.json: two shapes are called {name}; rename one")
     return dict(sorted(found.items()))
+
+
+def _with_plain_discriminators(node: Any) -> Any:
+    """AsyncAPI names the field alone that tells alternatives apart, where OpenAPI has an object."""
+    if isinstance(node, list):
+        return [_with_plain_discriminators(child) for child in node]
+    if not isinstance(node, dict):
+        return node
+    found = {key: _with_plain_discriminators(child) for key, child in node.items()}
+    if isinstance(by := node.get("discriminator"), dict) and isinstance(by.get("propertyName"), str):
+        found["discriminator"] = by["propertyName"]
+    return found
 
 
 def summary(model: type[BaseModel]) -> str:

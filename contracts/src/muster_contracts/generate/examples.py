@@ -20,7 +20,7 @@ from muster_contracts.generate.files import Plan, as_json
 from muster_contracts.generate.schemas import schema_of
 
 NOON = "2026-01-01T12:00:00Z"
-ALWAYS_SAID = frozenset({"message_id", "occurred_at"})
+ALWAYS_SAID = frozenset({"message_id", "command_id", "occurred_at"})
 """On the wire these are always there, though a constructor fills them in."""
 
 WORDS = {

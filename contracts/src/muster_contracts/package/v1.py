@@ -63,6 +63,9 @@ class StopSignal(StrEnum):
 # What commands order ---------------------------------------------------------------------------------
 
 
+VERB = Field(description="Names the kind of order.")
+
+
 class OnPackage(Part):
     """Base of what is ordered of one package."""
 
@@ -82,7 +85,7 @@ class OnPackage(Part):
 class StartPackage(OnPackage):
     """Start a package and what it depends on, and wait until it is ready. What runs is left alone."""
 
-    verb: Literal["package.start"] = "package.start"
+    verb: Annotated[Literal["package.start"], VERB] = "package.start"
 
 
 class StopPackage(OnPackage):
@@ -91,39 +94,39 @@ class StopPackage(OnPackage):
     Refused while others that depend on it run, unless ``cascade``: then they are stopped first.
     """
 
-    verb: Literal["package.stop"] = "package.stop"
+    verb: Annotated[Literal["package.stop"], VERB] = "package.stop"
     cascade: bool = Field(default=False, description="Stop what depends on it, too.")
 
 
 class RestartPackage(OnPackage):
     """Stop a package if it runs, start it, and wait until it is ready. What depends on it is left alone."""
 
-    verb: Literal["package.restart"] = "package.restart"
+    verb: Annotated[Literal["package.restart"], VERB] = "package.restart"
 
 
 class PausePackage(OnPackage):
     """Hold every process of a package where it is (SIGSTOP)."""
 
-    verb: Literal["package.pause"] = "package.pause"
+    verb: Annotated[Literal["package.pause"], VERB] = "package.pause"
 
 
 class ResumePackage(OnPackage):
     """Let a paused package go on (SIGCONT)."""
 
-    verb: Literal["package.resume"] = "package.resume"
+    verb: Annotated[Literal["package.resume"], VERB] = "package.resume"
 
 
 class SignalPackage(OnPackage):
     """Send a signal to the main process of a package."""
 
-    verb: Literal["package.signal"] = "package.signal"
-    signal: StopSignal
+    verb: Annotated[Literal["package.signal"], VERB] = "package.signal"
+    signal: StopSignal = Field(description="Without SIG.")
 
 
 class ApplyConfiguration(OnPackage):
     """Replace a configuration file that package.json lists, in one step; the previous one is kept."""
 
-    verb: Literal["package.apply-configuration"] = "package.apply-configuration"
+    verb: Annotated[Literal["package.apply-configuration"], VERB] = "package.apply-configuration"
     file: str = Field(max_length=100, description="The name package.json gives the file.")
     content: str = Field(
         max_length=LONGEST_CONFIGURATION,
@@ -152,7 +155,7 @@ PackageBody = (
 class RunScript(Part):
     """Run a script that the machine's own policy lists; its output is streamed."""
 
-    verb: Literal["script.run"] = "script.run"
+    verb: Annotated[Literal["script.run"], VERB] = "script.run"
     script: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="The name the policy gives it.")
     arguments: list[Annotated[str, Field(max_length=1000)]] = Field(
         default_factory=list, max_length=32, description="Appended to its command, never read by a shell."
@@ -298,7 +301,7 @@ class LogLines(Answer):
 
     agent_id: AgentId
     package: PackageName
-    lines: list[str]
+    lines: list[str] = Field(description="Without their ends.")
     end_offset: int = Field(
         description="Bytes of the log up to the last line; ask again from there to go on."
     )

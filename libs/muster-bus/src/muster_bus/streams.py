@@ -45,13 +45,13 @@ class Limits:
 
 LIMITS = {
     "agent": Limits(),
-    "audit": Limits(max_age_seconds=365 * DAY),
+    "audit": Limits(max_bytes=256 << 20, max_age_seconds=365 * DAY),
     "bus": Limits(),
     # An outcome must wait for its ledger: as many as one agent can have open there, and twice that.
-    "command": Limits(max_bytes=4 << 30, kept_of_one_agent=20_000),
+    "command": Limits(max_bytes=2 << 30, kept_of_one_agent=20_000),
     "fleet": Limits(),
     "host": Limits(),
-    "package": Limits(),
+    "package": Limits(max_bytes=512 << 20),
 }
 """The limits of the stream of each area."""
 

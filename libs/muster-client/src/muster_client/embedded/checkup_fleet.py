@@ -126,11 +126,15 @@ async def redis_answers(patient: Patient) -> Finding:
     return ok(f"answers at redis://{LOOPBACK}:{port}")
 
 
-async def registry(patient: Patient) -> Finding:
-    """Whether the registry says it is ready."""
-    if await readiness.http(patient.port(plan.REGISTRY), "/readyz")():
-        return ok("ready")
-    return fail("not ready", f"curl http://{LOOPBACK}:{patient.port(plan.REGISTRY)}/readyz says why")
+def is_ready(name: str) -> Callable[[Patient], Awaitable[Finding]]:
+    """Whether a service says it is ready."""
+
+    async def check(patient: Patient) -> Finding:
+        if await readiness.http(patient.port(name), "/readyz")():
+            return ok("ready")
+        return fail("not ready", f"curl http://{LOOPBACK}:{patient.port(name)}/readyz says why")
+
+    return check
 
 
 async def agent(patient: Patient) -> Finding:
@@ -162,7 +166,8 @@ CHECKS: Mapping[str, Callable[[Patient], Awaitable[Finding]]] = {
     "strangers": strangers,
     "streams": streams,
     "redis": redis_answers,
-    "fleet-registry": registry,
+    "fleet-registry": is_ready(plan.REGISTRY),
+    "state-store": is_ready(plan.STORE),
     "agent": agent,
     "dead-letters": dead_letters,
 }

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from muster_client.embedded import binaries
+from muster_client.embedded import binaries, plan
 from muster_client.embedded.errors import CannotStart
 from muster_client.embedded.finding import Finding, fail, ok, warn
 from muster_client.embedded.layout import Layout
@@ -19,6 +19,7 @@ from muster_client.humanise import size
 OLDEST_PYTHON = (3, 11)
 LITTLE_DISK = 2 << 30
 NO_DISK = 200 << 20
+SERVICES = (plan.REGISTRY, plan.STORE, plan.AGENT)
 FEW_FILES = 4096
 """Each agent of the fleet is a connection, and each connection an open file of the broker."""
 RELEASED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -53,11 +54,11 @@ def redis_server(_: Layout) -> Finding:
 def services(_: Layout) -> Finding:
     """Whether every service is installed."""
     try:
-        for name in ("fleet-registry", "host-agent"):
+        for name in SERVICES:
             binaries.service(name)
     except CannotStart as error:
         return fail(str(error), "install muster into this environment")
-    return ok("fleet-registry, host-agent")
+    return ok(", ".join(SERVICES))
 
 
 def directory(layout: Layout) -> Finding:

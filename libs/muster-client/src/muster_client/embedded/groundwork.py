@@ -20,7 +20,13 @@ from muster_client.embedded.layout import Layout
 from muster_client.embedded.ports import LOOPBACK
 from muster_contracts.message import Role
 
-ROLES: tuple[Role | Special, ...] = (Special.PROVISIONER, Special.SYSTEM, Role.FLEET_REGISTRY, Role.OPERATOR)
+ROLES: tuple[Role | Special, ...] = (
+    Special.PROVISIONER,
+    Special.SYSTEM,
+    Role.FLEET_REGISTRY,
+    Role.STATE_STORE,
+    Role.OPERATOR,
+)
 """Everybody but the agent, whose key is its own affair; each role speaks under its own name."""
 
 

@@ -91,6 +91,21 @@ class Layout:
         return self.root / "registry"
 
     @property
+    def store(self) -> Path:
+        """The database of state-store: what was ordered, and what became of it."""
+        return self.root / "store"
+
+    @property
+    def packages(self) -> Path:
+        """The packages of this machine's agent: ``NAME/package.json``."""
+        return self.root / "packages"
+
+    @property
+    def policy(self) -> Path:
+        """What this machine's agent may be told to do; there only if a person wrote one."""
+        return self.root / "policy.yaml"
+
+    @property
     def identities(self) -> Path:
         """Whose public key is whose, for the registry: ``{public: {role, name}}``."""
         return self.registry / "identities.json"
@@ -143,7 +158,17 @@ class Layout:
     @property
     def parts(self) -> tuple[Path, ...]:
         """Every directory below the root."""
-        return (self.keys, self.broker, self.redis, self.registry, self.agent, self.logs, self.run)
+        return (
+            self.keys,
+            self.broker,
+            self.redis,
+            self.registry,
+            self.store,
+            self.agent,
+            self.packages,
+            self.logs,
+            self.run,
+        )
 
     def check(self) -> None:
         """See that nobody else can put files here, which we would then write to, or processes to kill.

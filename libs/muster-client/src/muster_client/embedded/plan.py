@@ -1,7 +1,9 @@
 """What a fleet on one machine is made of, in the order it starts."""
 
+import json
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 
 from muster_client.embedded import binaries, readiness, redis
 from muster_client.embedded.child import Part
@@ -9,13 +11,15 @@ from muster_client.embedded.files import keep
 from muster_client.embedded.layout import Layout
 from muster_client.embedded.ports import LOOPBACK
 
-NATS, REDIS, REGISTRY, AGENT = "nats", "redis", "fleet-registry", "host-agent"
-NAMES = (NATS, REDIS, REGISTRY, AGENT)
+NATS, REDIS, REGISTRY, STORE, AGENT = "nats", "redis", "fleet-registry", "state-store", "host-agent"
+NAMES = (NATS, REDIS, REGISTRY, STORE, AGENT)
 """Every process, in the order of starting; they stop the other way round."""
 PORTS = NAMES
 """What needs a port; a service's is that of its health and metrics."""
 _SERVICE_STOP_SECONDS = 15.0
 """Services drain for up to 10 s."""
+_AGENT_STOP_SECONDS = 45.0
+"""An agent stops its packages first, each with a timeout of its own."""
 
 
 def nats(layout: Layout, ports: Mapping[str, int], provision: Callable[[], Awaitable[None]]) -> Part:
@@ -64,10 +68,32 @@ def registry(layout: Layout, ports: Mapping[str, int]) -> Part:
     )
 
 
+def store(layout: Layout, ports: Mapping[str, int]) -> Part:
+    """state-store, its ledger in SQLite."""
+    return _service(
+        layout,
+        ports,
+        STORE,
+        {
+            "NATS_URL": f"nats://{LOOPBACK}:{ports[NATS]}",
+            "SEED_FILE": str(layout.seed(STORE)),
+            "DATABASE_URL": f"sqlite+aiosqlite:///{layout.store}/store.db",
+        },
+    )
+
+
 def agent(layout: Layout, ports: Mapping[str, int]) -> Part:
     """The host-agent of this machine. Its first restart waits, so that its loss can be seen."""
-    settings = {"SERVERS": f"nats://{LOOPBACK}:{ports[NATS]}", "STATE_DIR": str(layout.agent)}
-    return _service(layout, ports, AGENT, settings, first_restart_seconds=5.0)
+    settings = {
+        "SERVERS": f"nats://{LOOPBACK}:{ports[NATS]}",
+        "STATE_DIR": str(layout.agent),
+        "PACKAGE_DIRS": json.dumps([str(layout.packages)]),
+        "POLICY_FILE": str(layout.policy),
+        # What this fleet started on this machine ends with it, unless the agent is killed.
+        "STOP_PACKAGES_ON_EXIT": "true",
+    }
+    part = _service(layout, ports, AGENT, settings, first_restart_seconds=5.0)
+    return replace(part, stop_seconds=_AGENT_STOP_SECONDS)
 
 
 def step(module: str, *options: str) -> list[str]:

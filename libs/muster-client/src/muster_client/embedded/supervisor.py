@@ -1,7 +1,7 @@
 """The supervisor: starts the fleet of one directory, keeps it running, and stops it in order.
 
 Order of a start: what an earlier supervisor left behind ends; Redis, and beside it keys and
-configuration, the broker, its streams; then the registry, then the agent. A stop goes the other
+configuration, the broker, its streams; then registry and state-store, then the agent. A stop goes the other
 way round: the agent says goodbye while there is still somebody to hear it.
 """
 
@@ -136,6 +136,7 @@ class Supervisor:
         broker = self._child(plan.nats(self._layout, chosen, provision))
         cache = self._child(plan.redis_part(self._layout, chosen, self._warn))
         registry = self._child(plan.registry(self._layout, chosen))
+        store = self._child(plan.store(self._layout, chosen))
         agent = self._child(plan.agent(self._layout, chosen))
         self._tell()
 
@@ -145,7 +146,7 @@ class Supervisor:
 
         await _together(cache.start(), ground())
         # The agent only then: its first hello is answered at once, instead of after a pause.
-        await registry.start()
+        await _together(registry.start(), store.start())
         await _together(agent.start(), self._greet(chosen))
 
     async def _greet(self, chosen: Mapping[str, int]) -> None:
