@@ -14,6 +14,7 @@ from muster_runtime import ConfigurationError
 
 README = Path(__file__).parents[1] / "README.md"
 HOME = Path("/home/ada")
+BY_PRIVILEGE = {"state_dir", "log_dir", "package_dirs", "policy_file"}
 
 
 def test_root_has_the_places_of_the_system() -> None:
@@ -21,6 +22,8 @@ def test_root_has_the_places_of_the_system() -> None:
     assert places.config == Path("/etc/muster/host-agent.yaml")
     assert places.state == Path("/var/lib/muster/host-agent")
     assert places.log == Path("/var/log/muster")
+    assert places.packages == Path("/etc/muster/packages")
+    assert places.policy == Path("/etc/muster/policy.yaml")
 
 
 def test_a_user_has_places_of_her_own() -> None:
@@ -127,7 +130,7 @@ def settings_table() -> str:
     """The table of the README."""
     rows = ["| key | variable | default | live | meaning |", "|---|---|---|---|---|"]
     for one in HostAgentSettings.all():
-        default = "by privilege" if one.key in {"state_dir", "log_dir"} else f"`{one.default}`"
+        default = "by privilege" if one.key in BY_PRIVILEGE else f"`{one.default}`"
         live = "yes" if one.key in LIVE else ""
         rows.append(f"| `{one.key}` | `{one.env}` | {default} | {live} | {one.description} |")
     return "\n".join(rows)

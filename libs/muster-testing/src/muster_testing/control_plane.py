@@ -1,13 +1,15 @@
-"""A control plane of real processes: broker, Redis and fleet-registry, each of which a test may kill."""
+"""A control plane of real processes: broker, Redis, fleet-registry and state-store, each to be killed."""
 
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Self
+from typing import Any, Self
 
 from muster_bus import Bus
 from muster_bus.broker import Identity
+from muster_contracts.audit.v1 import ReadAudit
 from muster_contracts.fleet.v1 import GetSummary
+from muster_contracts.message import Ask
 from muster_testing.ground import Ground
 from muster_testing.program import Program
 from muster_testing.servers import RedisServer
@@ -15,7 +17,10 @@ from muster_testing.wait import until
 
 
 class ControlPlane(Ground):
-    """``settings`` are added to the registry's environment, for example to shorten its intervals."""
+    """``settings`` are added to the services' environment, for example to shorten intervals.
+
+    state-store runs only where a test is about ``orders``.
+    """
 
     operator: Bus
 
@@ -25,6 +30,7 @@ class ControlPlane(Ground):
         others: Iterable[Identity] = (),
         settings: Mapping[str, str] | None = None,
         sync_always: bool = True,
+        orders: bool = False,
     ) -> None:
         super().__init__(*agents, others=others, sync_always=sync_always)
         self.redis = RedisServer()
@@ -33,11 +39,20 @@ class ControlPlane(Ground):
             {**self._registry_settings(), **(settings or {})},
             self.directory / "registry.log",
         )
+        self.store = Program(
+            "state-store", {**self._store_settings(), **(settings or {})}, self.directory / "store.log"
+        )
+        self._orders = orders
 
     @property
     def database(self) -> str:
         """The registry's database file."""
         return str(self.directory / "registry.db")
+
+    @property
+    def ledger(self) -> str:
+        """The database file of state-store."""
+        return str(self.directory / "store.db")
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
@@ -45,6 +60,8 @@ class ControlPlane(Ground):
         self._write_client()
         self.redis.start()
         self.registry.start()
+        if self._orders:
+            self.store.start()
         self.operator = await self.bus("operator")
         await self.served()
         return self
@@ -53,21 +70,23 @@ class ControlPlane(Ground):
         try:
             await super().__aexit__(*exc)
         finally:
+            self.store.kill()
             self.registry.kill()
             self.redis.__exit__()
 
     async def served(self, seconds: float = 30.0) -> None:
-        """Wait until the registry answers."""
-        await until(self._answers, seconds)
+        """Wait until the services answer."""
+        await until(lambda: self._answers(self.registry, GetSummary(occurred_at=datetime.now(UTC))), seconds)
+        if self._orders:
+            question = ReadAudit(occurred_at=datetime.now(UTC), limit=1)
+            await until(lambda: self._answers(self.store, question), seconds)
 
-    async def _answers(self) -> bool:
+    async def _answers(self, service: Program, question: Ask[Any]) -> bool:
         try:
-            await self.operator.ask(GetSummary(occurred_at=datetime.now(UTC)), timeout=1.0)
+            await self.operator.ask(question, timeout=1.0)
         except Exception as error:
-            if not self.registry.running:
-                raise RuntimeError(
-                    f"cannot use a registry that ended: {self.registry.log[-2000:]}"
-                ) from error
+            if not service.running:
+                raise RuntimeError(f"cannot use a service that ended: {service.log[-2000:]}") from error
             return False
         return True
 
@@ -79,6 +98,13 @@ class ControlPlane(Ground):
             "FLEET_REGISTRY_IDENTITIES_FILE": str(self.directory / "identities.json"),
             "FLEET_REGISTRY_REDIS_URL": self.redis.url,
             "FLEET_REGISTRY_DATABASE_URL": f"sqlite+aiosqlite:///{self.database}",
+        }
+
+    def _store_settings(self) -> dict[str, str]:
+        return {
+            "STATE_STORE_NATS_URL": self.server.url,
+            "STATE_STORE_SEED_FILE": str(self.seed_file("state-store")),
+            "STATE_STORE_DATABASE_URL": f"sqlite+aiosqlite:///{self.ledger}",
         }
 
     def _write_identities(self) -> None:

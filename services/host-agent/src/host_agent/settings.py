@@ -30,6 +30,8 @@ class Places:
             return (given if given.is_absolute() else home / default) / "muster"
 
         self.config = Path("/etc/muster") if root else user("XDG_CONFIG_HOME", ".config")
+        self.packages = self.config / "packages"
+        self.policy = self.config / "policy.yaml"
         self.config /= "host-agent.yaml"
         self.state = Path("/var/lib/muster") if root else user("XDG_STATE_HOME", ".local/state")
         self.log = Path("/var/log/muster") if root else self.state / "log"
@@ -68,6 +70,18 @@ class HostAgentSettings(Settings):
     )
     spool_capacity: int = Field(
         default=10_000, ge=100, description="Facts kept while the broker is away; then the oldest go."
+    )
+    package_dirs: list[Path] = Field(
+        default_factory=lambda: [Places.here().packages],
+        description="Where packages are looked for: NAME/package.json below each of these.",
+    )
+    policy_file: Path = Field(
+        default_factory=lambda: Places.here().policy,
+        description="What this machine may be told to do; without the file all but scripts.",
+    )
+    stop_packages_on_exit: bool = Field(
+        default=False,
+        description="Whether packages end with the agent when it is stopped; else the next one finds them.",
     )
     log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
         default="info", description="What is worth a line in the log."
