@@ -1,11 +1,15 @@
 """``muster up`` and ``muster down``: a whole fleet on this machine, started and stopped."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from muster_client.cli.common import Directory, told
+
+if TYPE_CHECKING:
+    from muster_client.embedded.layout import Layout
+    from muster_client.embedded.view import View
 
 
 def register(app: typer.Typer) -> None:
@@ -19,6 +23,9 @@ def up(
     directory: Directory = None,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Return when ready; keep running behind.")
+    ] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Lay three sample packages into the fleet's directory.")
     ] = False,
 ) -> None:
     """Start broker, Redis, services and an agent for this machine, or what of them has stopped.
@@ -38,6 +45,8 @@ def up(
         layout = Layout.at(directory)
         layout.create()
         view = View()
+        if demo:
+            _lay_samples(layout, view)
         if launch.is_running(layout):
             view.say(f"Already running in {layout.root}; starting what has stopped, if anything.")
             view.ready(layout, launch.wake(layout, view.show))
@@ -45,6 +54,18 @@ def up(
             view.ready(layout, launch.in_background(layout, view.show))
         else:
             launch.in_foreground(layout)
+
+
+def _lay_samples(layout: "Layout", view: "View") -> None:
+    from muster_client.embedded import demo  # noqa: PLC0415  (not needed by any other command)
+    from muster_client.embedded.errors import CannotStart  # noqa: PLC0415
+
+    try:
+        laid = demo.lay(layout)
+    except OSError as error:
+        raise CannotStart(f"cannot lay the samples into {layout.packages}: {error.strerror}") from error
+    names = ", ".join(laid) or "they were there already"
+    view.say(f"Samples in {layout.packages}: {names}. See them with: muster packages")
 
 
 def down(directory: Directory = None) -> None:
