@@ -21,3 +21,11 @@ class NotFound(ClientError):
 
 class Usage(ClientError):
     """Cannot understand what was asked for."""
+
+
+class Damaged(ClientError):
+    """Cannot read a stream: what is kept of it is not what its digests say."""
+
+
+class Incomplete(ClientError):
+    """Cannot read all of a stream: the rest of it does not come."""

@@ -16,6 +16,7 @@ from muster_contracts.fleet import v1 as fleet
 from muster_contracts.host.v1 import ReadVitals, Vitals
 from muster_contracts.selector import Facts, SelectorError, parse
 from muster_testing.ground import Ground
+from muster_testing.town_orders import Ledger, Machine
 
 T = TypeVar("T")
 
@@ -111,6 +112,10 @@ class Registry:
         if agent_id not in self.agents:
             raise AskError("not-found", f"cannot find the agent {agent_id}")
         return self.agents[agent_id]
+
+    def matching(self, selector: str) -> list[str]:
+        """The ids of the agents a command with this selector is meant for."""
+        return [one.id for one in self._find(fleet.FindAgents(occurred_at=NOON, selector=selector)).agents]
 
     def _find(self, q: fleet.FindAgents) -> fleet.AgentPage:
         try:
@@ -210,10 +215,12 @@ class Registry:
 
 
 class Town:
-    """The broker with who lives there: ``registry`` is its memory, ``buses`` are its people."""
+    """The broker with who lives there: ``registry`` and ``ledger`` remember, ``buses`` are its people."""
 
     def __init__(self) -> None:
         self.registry = Registry()
+        self.ledger = Ledger(self.registry.matching)
+        self.machines = {name: Machine(name) for name in ("web-1", "web-2")}
         self.ground = Ground("web-1", "web-2", "db-1")
         self.buses: dict[str, Bus] = {}
         self._loop = asyncio.new_event_loop()
@@ -256,6 +263,9 @@ class Town:
 
     def reset(self) -> None:
         """Everybody as at the beginning."""
+        self.ledger.reset()
+        for machine in self.machines.values():
+            machine.reset()
         self.registry.asked.clear()
         self.registry.unavailable = 0
         self.registry.delay_seconds = 0
@@ -271,9 +281,12 @@ class Town:
 
     async def _open(self) -> None:
         await self.ground.__aenter__()
-        for name in ("fleet-registry", "web-1", "web-2"):
+        for name in ("fleet-registry", "state-store", "web-1", "web-2"):
             self.buses[name] = await self.ground.bus(name)
         await self.registry.listen(self.buses["fleet-registry"])
+        await self.ledger.listen(self.buses["state-store"])
+        for name, machine in self.machines.items():
+            await machine.listen(self.buses[name])
 
         async def well(question: ReadVitals) -> Vitals:
             return sample(question.agent_id)

@@ -100,7 +100,7 @@ def list_agents(  # noqa: PLR0917  (each is an option of the command line)
 
 async def _found(fleet: "Fleet", selector: str, states: Sequence[str], limit: int | None) -> "AgentPage":
     """The first ``limit`` agents, or all, as one page."""
-    from muster_client.fleet import PAGE  # noqa: PLC0415
+    from muster_client.roll import PAGE  # noqa: PLC0415
     from muster_contracts.fleet.v1 import Presence  # noqa: PLC0415
     from muster_contracts.selector import parse  # noqa: PLC0415
 
