@@ -21,6 +21,7 @@ from muster_contracts.agent.v1 import (
 )
 from muster_contracts.ids import make_epoch
 from muster_testing.simulator.connection import Connection, Network
+from muster_testing.simulator.obeying import Effect, Obeying
 from muster_testing.simulator.roster import Member
 from muster_testing.simulator.wire import Wire
 
@@ -50,13 +51,16 @@ class Habits:
     kind: AgentKind = AgentKind.HOST
     labels: tuple[tuple[str, str], ...] = ()
     says_hello: bool = True
+    effect: Effect | None = None
+    """With one, the agent obeys commands."""
+    remembers: bool = True
 
 
 class SimulatedAgent:
     """An agent that speaks over its own connection, or over one it shares with others."""
 
     __slots__ = (
-        "_ack", "_connection", "_habits", "_hello_timer", "_member", "_network", "_timer",
+        "_ack", "_connection", "_habits", "_hello_timer", "_member", "_network", "_obeying", "_timer",
         "condition", "epoch", "interval", "last_beat", "last_beat_at", "sequence",
     )  # fmt: skip
 
@@ -67,6 +71,8 @@ class SimulatedAgent:
         self._member = member
         self._habits = habits
         own = self.subjects(member.agent_id)
+        if habits.effect:
+            own += Obeying.subjects(member.agent_id)
         self._connection = shared or Connection(network, member, own, self.up, self.hear)
         self._timer: asyncio.TimerHandle | None = None
         self._hello_timer: asyncio.TimerHandle | None = None
@@ -79,6 +85,16 @@ class SimulatedAgent:
         self.last_beat_at: datetime | None = None
         """What that heartbeat stated as its time."""
         self.epoch = self._new_epoch(after_ms=0)
+        self._obeying: Obeying | None = None
+        if habits.effect:
+            self._obeying = Obeying(
+                self.agent_id,
+                lambda: self._connection.wire,
+                lambda: self.epoch,
+                habits.effect,
+                network.stats,
+                remembers=habits.remembers,
+            )
 
     @staticmethod
     def subjects(agent_id: str) -> tuple[str, ...]:
@@ -153,6 +169,8 @@ class SimulatedAgent:
             return
         if self._habits.says_hello:
             self._say_hello(_HELLO_AGAIN_SECONDS)
+        if self._obeying:
+            self._obeying.up()
         self._beat()
 
     def hear(self, subject: str, payload: bytes) -> None:
@@ -166,6 +184,9 @@ class SimulatedAgent:
 
     def _obey(self, subject: str, payload: bytes) -> None:
         what = subject.rpartition(".")[2]
+        wire = self._connection.wire
+        if self._obeying and self._obeying.hear(what, payload, wire.reply if wire else ""):
+            return
         if what == "adopt-interval":
             self._adopt(AdoptInterval.model_validate_json(payload).interval_seconds)
         elif what == "introduce":

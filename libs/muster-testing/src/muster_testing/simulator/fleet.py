@@ -9,6 +9,7 @@ from muster_contracts.agent.v1 import AdoptInterval, Introduce
 from muster_testing.simulator.agent import Condition, Habits, SimulatedAgent
 from muster_testing.simulator.connection import Connection, Network, Pace
 from muster_testing.simulator.limits import CannotSimulate, ensure_files, loopback
+from muster_testing.simulator.obeying import Effect
 from muster_testing.simulator.roster import Roster
 from muster_testing.simulator.stats import Stats
 
@@ -25,6 +26,10 @@ class Settings:
     connect_rate: float = 400.0
     """Connections begun per second, first ones and reconnects together."""
     says_hello: bool = True
+    effect: Effect | None = None
+    """What obeying a command does; without it agents are not to be ordered about. Needs own connections."""
+    remembers: bool = True
+    """Whether agents know which commands they have obeyed; without, repeats have an effect again."""
     sites: int = 1
     """The label ``site`` takes the values ``site-0`` to ``site-<sites - 1>`` in turn."""
 
@@ -70,6 +75,8 @@ class Fleet:
                 phase=number / len(roster),
                 labels=(("site", f"site-{number % self.settings.sites}"), ("simulated", "true")),
                 says_hello=self.settings.says_hello,
+                effect=self.settings.effect,
+                remembers=self.settings.remembers,
             )
             shared = self._carriers[number % len(self._carriers)] if self._carriers else None
             yield SimulatedAgent(self._network, member, habits, shared)

@@ -19,6 +19,7 @@ class Stats:
     intervals_adopted: int = 0
     goodbyes: int = 0
     goodbyes_acked: int = 0
+    obeyed: int = 0
     kills: int = 0
     mutes: int = 0
     errors: Counter[str] = field(default_factory=Counter)

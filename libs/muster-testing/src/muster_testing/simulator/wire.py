@@ -25,7 +25,18 @@ class Wire(asyncio.Protocol):
     of the connection unless it was ours; ``complain(text)`` what the broker refused.
     """
 
-    __slots__ = ("_complain", "_gone", "_hear", "_loop", "_member", "_mute", "_rest", "_transport", "ready")
+    __slots__ = (
+        "_complain",
+        "_gone",
+        "_hear",
+        "_loop",
+        "_member",
+        "_mute",
+        "_rest",
+        "_transport",
+        "ready",
+        "reply",
+    )
 
     def __init__(
         self,
@@ -42,6 +53,8 @@ class Wire(asyncio.Protocol):
         self._mute = False
         self._transport: asyncio.Transport | None = None
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.reply = ""
+        """Where the message that is being heard wants its answer; empty where it wants none."""
 
     # What agents do with it ------------------------------------------------------------------------
 
@@ -152,7 +165,10 @@ class Wire(asyncio.Protocol):
 
     def _message(self, line: bytes, body: bytes) -> None:
         words = line.split(b" ")
-        skip = int(words[-2]) if words[0] == b"HMSG" else 0
+        headed = words[0] == b"HMSG"
+        skip = int(words[-2]) if headed else 0
+        # MSG subject sid [reply] size; HMSG has the size of its headers before that of the whole.
+        self.reply = words[3].decode() if len(words) == (6 if headed else 5) else ""
         self._hear(words[1].decode(), body[skip:])
 
     def _write(self, data: bytes) -> None:
