@@ -7,6 +7,7 @@ that refuses deletion; rows cut off at the end show as well.
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from pydantic import AwareDatetime, Field
@@ -39,6 +40,67 @@ def digest(entry: AuditEntry) -> str:
     """What ``entry.hash`` has to be: SHA-256 of its other fields as JSON with sorted keys and no blanks."""
     fields = entry.model_dump(mode="json", exclude={"hash"})
     return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+class BrokenChain(ValueError):
+    """The audit is not what was written; ``sequence`` is the first entry that is wrong or missing."""
+
+    def __init__(self, sequence: int, problem: str) -> None:
+        self.sequence, self.problem = sequence, problem
+        super().__init__(f"cannot trust the audit from entry {sequence} on: {problem}")
+
+
+class Chain:
+    """Follows the audit from its first entry on, against the hashes that were anchored outside of it."""
+
+    def __init__(self, anchors: "Iterable[Anchored]" = ()) -> None:
+        self.length = 0
+        """The sequence of the last entry that was seen to be whole."""
+        self.hash = GENESIS
+        """The hash of that entry."""
+        self._anchored: dict[int, set[str]] = {}
+        for anchor in anchors:
+            self._anchored.setdefault(anchor.sequence, set()).add(anchor.hash)
+
+    def add(self, entry: AuditEntry) -> None:
+        """The entry that comes next.
+
+        Raises:
+            BrokenChain: it does not, it was altered, or another one was anchored in its place.
+        """
+        wanted = self.length + 1
+        if entry.sequence != wanted:
+            raise BrokenChain(wanted, f"it is missing; the next one there is has sequence {entry.sequence}")
+        if entry.previous != self.hash:
+            raise BrokenChain(wanted, "it is not chained to the entry before it")
+        if entry.hash != digest(entry):
+            raise BrokenChain(wanted, "it was altered: its hash is not that of its contents")
+        if self._anchored.pop(wanted, {entry.hash}) != {entry.hash}:
+            raise BrokenChain(wanted, "it was rewritten: another hash was anchored for it")
+        self.length, self.hash = wanted, entry.hash
+
+    def close(self) -> None:
+        """There are no more entries.
+
+        Raises:
+            BrokenChain: more were anchored.
+        """
+        if self._anchored:
+            last = max(self._anchored)
+            raise BrokenChain(self.length + 1, f"it is missing, as are all to {last}, which was anchored")
+
+
+def verify(entries: Iterable[AuditEntry], anchors: "Iterable[Anchored]" = ()) -> Chain:
+    """Follow all entries to the last.
+
+    Raises:
+        BrokenChain: for the first one that is wrong.
+    """
+    chain = Chain(anchors)
+    for entry in entries:
+        chain.add(entry)
+    chain.close()
+    return chain
 
 
 class Anchored(DurableFact):
