@@ -3,81 +3,24 @@
 import base64
 import json
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-from typer.testing import CliRunner, Result
 
 from muster_bus import Keypair
-from muster_client.cli import build
 from muster_client.outputs import OUTPUTS, schema_of
 from muster_contracts.agent.v1 import Heartbeat
 from muster_contracts.bus.v1 import DeadLettered
 from muster_contracts.fleet.v1 import AgentFlapping, PartitionSuspected, PresenceChanged
 from muster_contracts.message import DurableFact
 from muster_testing.servers import NatsServer
+from muster_testing.shell import Shell, invoke
 from muster_testing.town import EPOCH, Town, sample
 
-APP = build()
-
-
-def invoke(*words: str, **environment: str) -> Result:
-    """Run one command, in a thread: its ``asyncio.run`` would take pytest's own loop away."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(CliRunner().invoke, APP, words, env=environment).result(60)
-
-
-class Shell:
-    """Runs ``muster`` commands in the town."""
-
-    def __init__(self, town: Town) -> None:
-        self.town = town
-
-    def __call__(self, *words: str, code: int = 0, **environment: str) -> Result:
-        """One command; its exit code must be ``code``."""
-        result = invoke(*words, **{**self.town.environment, **environment})
-        assert result.exit_code == code, (words, result.output, result.exception)
-        assert result.exception is None or isinstance(result.exception, SystemExit)
-        return result
-
-    def json(self, *words: str) -> Any:
-        """The JSON of a command, seen to be as published."""
-        told = json.loads(self(*words, "--json").stdout)
-        jsonschema.validate(
-            told, schema_of("-".join(words[:2]) if words[0] in {"agents", "groups"} else words[0])
-        )
-        return told
-
-    def lines(self, command: str, *words: str) -> list[Any]:
-        """The JSON lines of a command that goes on, each seen to be as published."""
-        told = [json.loads(line) for line in self(*words, "--json").stdout.splitlines()]
-        for line in told:
-            jsonschema.validate(line, schema_of(command))
-        return told
-
-
-@pytest.fixture
-def muster(town: Town) -> Shell:
-    return Shell(town)
-
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is there answers however busy this machine is."""
-    monkeypatch.setattr("muster_client.cli.running.WITHIN_SECONDS", 20.0)
-    monkeypatch.setattr("muster_client.cli.running.PATIENCE_SECONDS", 20.0)
-    monkeypatch.setattr("muster_client.cli.agents_live.VITALS_SECONDS", 20.0)
-
-
-@pytest.fixture
-def hasty(patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is not there is not waited for."""
-    monkeypatch.setattr("muster_client.cli.running.WITHIN_SECONDS", 0.5)
-    monkeypatch.setattr("muster_client.cli.running.PATIENCE_SECONDS", 0.5)
+pytestmark = pytest.mark.usefixtures("patient")
 
 
 def change(agent_id: str = "web-1", now: str = "lost", **fields: Any) -> PresenceChanged:

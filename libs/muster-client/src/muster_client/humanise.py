@@ -2,7 +2,9 @@
 
 import base64
 import json
-from collections.abc import Mapping
+import shlex
+import signal
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 NOTHING = "-"
@@ -120,6 +122,26 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def visible(line: str) -> str:
+    """A line as it was printed, without power over the reader's terminal; tabs stay."""
+    return "\t".join(clean(part) for part in line.split("\t"))
+
+
 def payload(encoded: str, width: int = 400) -> str:
     """The first bytes of a base64 payload as text; what is no printable text is spelled out."""
     return clean(base64.b64decode(encoded)[:width].decode(errors="backslashreplace"))
+
+
+def command(words: Sequence[str]) -> str:
+    """A command and its arguments as they would be typed into a shell."""
+    return shlex.join(words)
+
+
+def exit_code(code: int | None) -> str | None:
+    """``exit code 3``, or ``signal 9 (SIGKILL)`` for minus a signal's number."""
+    if code is None or code >= 0:
+        return None if code is None else f"exit code {code}"
+    try:
+        return f"signal {-code} ({signal.Signals(-code).name})"
+    except ValueError:
+        return f"signal {-code}"

@@ -59,8 +59,8 @@ class Inventory:
 class Machines(Roll):
     """Questions about packages."""
 
-    async def packages(self, selector: str = "", *, within: float = ANSWER_SECONDS) -> Inventory:
-        """The packages of every host that matches; who does not answer ``within`` seconds is named.
+    async def packages(self, selector: str = "", *, within: float | None = None) -> Inventory:
+        """The packages of every host that matches; who does not answer ``within`` (2) seconds is named.
 
         A host that answers with a refusal, for its policy or because it has no packages, is named as well.
         """
@@ -122,7 +122,7 @@ class Machines(Roll):
             return told.model_copy(update={"lines": []})
 
 
-async def packages_of(fleet: Asking, agent: str, within: float = ANSWER_SECONDS) -> list[Package]:
+async def packages_of(fleet: Asking, agent: str, within: float | None = None) -> list[Package]:
     """The packages of one machine, page by page.
 
     Raises:
@@ -133,7 +133,7 @@ async def packages_of(fleet: Asking, agent: str, within: float = ANSWER_SECONDS)
     after: str | None = None
     while True:
         page = await fleet.bus.ask(
-            ListPackages(occurred_at=now(), agent_id=agent, after=after), timeout=within
+            ListPackages(occurred_at=now(), agent_id=agent, after=after), timeout=within or ANSWER_SECONDS
         )
         packages += page.packages
         if (after := page.next) is None:

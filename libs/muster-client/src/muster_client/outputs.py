@@ -11,7 +11,9 @@ from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
+from muster_contracts.audit.v1 import AuditEntry
 from muster_contracts.bus.v1 import DeadReason
+from muster_contracts.command.v1 import CommandDetail, CommandState, Target
 from muster_contracts.fleet.v1 import (
     AgentDetail,
     AgentEvent,
@@ -24,6 +26,7 @@ from muster_contracts.fleet.v1 import (
 )
 from muster_contracts.host.v1 import Vitals
 from muster_contracts.message import Delivery
+from muster_contracts.package.v1 import Configuration, ConfigurationFile, Package, PackageDetail
 
 
 class Output(BaseModel):
@@ -75,6 +78,64 @@ class Verdict(StrEnum):
     """Its payload is not what its contract describes."""
     FOREIGN_ID = "foreign-id"
     """Its payload carries another identity than its subject."""
+
+
+class PackageLine(Package):
+    """One package of ``muster packages list``."""
+
+    agent: str = Field(description="The agent that looks after it.")
+
+
+class LogLine(Output):
+    """One line of ``muster packages logs``."""
+
+    agent: str
+    package: str
+    line: str = Field(description="As printed, without its end.")
+
+
+class CommandShown(CommandDetail):
+    """``muster command show``: a command, and every one of its targets."""
+
+    each: list[Target] = Field(description="The targets by agent.")
+
+
+class CommandNews(StrEnum):
+    """What a line of ``muster command watch`` tells."""
+
+    PROGRESS = "progress"
+    """How far a target is; each that has not ended is told once at the beginning."""
+    OUTPUT = "output"
+    """There is more of its output to read."""
+    ENDED = "ended"
+    """A target has ended; told once for each."""
+
+
+class CommandLine(Output):
+    """One line of ``muster command watch``."""
+
+    at: AwareDatetime = Field(description="When it was heard, by this machine's clock.")
+    event: CommandNews
+    agent: str
+    state: CommandState | None = Field(default=None, description="Null for output.")
+    percent: float | None = None
+    text: str | None = None
+    output_bytes: int = Field(default=0, description="How much it has printed so far.")
+    target: Target | None = Field(default=None, description="All that is known of it, once it has ended.")
+
+
+class AuditVerdict(Output):
+    """``muster audit verify``: whether the chain of entries is whole."""
+
+    intact: bool
+    entries: int = Field(description="How many were read.")
+    last_hash: str | None = Field(default=None, description="Of the last entry; null if there is none.")
+    anchored_sequence: int | None = Field(
+        default=None, description="The last entry that the stream AUDIT vouches for; null if none."
+    )
+    anchored_at: AwareDatetime | None = None
+    bad_sequence: int | None = Field(default=None, description="The first entry that is wrong.")
+    problem: str | None = Field(default=None, description="What is wrong with it; for people.")
 
 
 class WatchedMessage(Output):
@@ -208,6 +269,9 @@ class DoctorOutput(Output):
     checks: list[CheckResult]
 
 
+PACKAGE_VERBS = ("start", "stop", "restart", "pause", "resume", "signal")
+"""What is ordered of a package by one word; each prints its targets."""
+
 OUTPUTS: dict[str, Any] = {
     "status": StatusOutput,
     "doctor": DoctorOutput,
@@ -224,6 +288,21 @@ OUTPUTS: dict[str, Any] = {
     "groups-define": list[Group],
     "groups-delete": list[Group],
     "summary": Summary,
+    "packages-list": list[PackageLine],
+    "packages-show": PackageDetail,
+    **{f"packages-{verb}": list[Target] for verb in PACKAGE_VERBS},
+    "packages-logs": LogLine,
+    "packages-config-list": list[ConfigurationFile],
+    "packages-config-show": Configuration,
+    "packages-config-apply": list[Target],
+    "packages-run": list[Target],
+    "command-submit": list[Target],
+    "command-watch": CommandLine,
+    "command-list": list[Target],
+    "command-show": CommandShown,
+    "command-cancel": CommandDetail,
+    "audit-list": list[AuditEntry],
+    "audit-verify": AuditVerdict,
     "watch": WatchedMessage,
     "map": list[MapLine],
     "dead-letters": list[DeadLetterLine],

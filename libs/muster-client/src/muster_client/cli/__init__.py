@@ -5,17 +5,37 @@ is wrong; 3 what was asked for does not run or does not exist.
 """
 
 from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-MODULES = ("up", "status", "doctor", "logs", "agents", "groups", "watch", "map", "dead_letters")
-"""In the order ``muster --help`` lists them."""
+MODULES = (
+    "up", "status", "doctor", "logs", "agents", "groups", "packages", "command", "audit", "watch", "map",
+    "dead_letters",
+)  # fmt: skip
+"""Whoever registers the commands."""
+ORDER = (
+    "up", "down", "status", "doctor", "logs", "agents", "groups", "summary", "packages", "command", "audit",
+    "watch", "map", "dead-letters", "provision",
+)  # fmt: skip
+"""As ``muster --help`` lists them: the fleet of this machine, who is there, what they do, what happens."""
+
+
+class InOrder(TyperGroup):
+    """Lists groups and commands as people look for them; stock, all groups come last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names in their order; one that was forgotten there comes at the end."""
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
 
 
 def build() -> typer.Typer:
     """The command with everything registered; the modules import what is heavy only when they run."""
     app = typer.Typer(
         name="muster",
+        cls=InOrder,
         help="A fleet of machines on one bus: start it, see who is there, tell it what to do.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,

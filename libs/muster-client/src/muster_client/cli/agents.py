@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
-from typer.core import TyperGroup
 
 from muster_client.cli import completing
 from muster_client.cli.agents_live import AgentId, Selecting, all_vitals, vitals, vitals_of, watch
 from muster_client.cli.common import Directory
+from muster_client.cli.listing import ListByDefault
 from muster_client.cli.running import Json, emit, note, now, run
 
 if TYPE_CHECKING:
@@ -39,20 +39,6 @@ def known_states(words: list[str]) -> list[str]:
         if word not in STATES:
             raise typer.BadParameter(f"{word!r} is not one of {', '.join(STATES)}")
     return words
-
-
-class ListByDefault(TyperGroup):
-    """``muster agents`` and ``muster agents --json site=ams`` mean ``muster agents list …``."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the word ``list`` where it was left out."""
-        first = next((word for word in args if not word.startswith("-")), "")
-        if first in self.commands or {"-h", "--help"} & set(args[:1]):
-            return super().parse_args(ctx, args)
-        if first and args[0] == first and not set(first) & set("=!(,"):
-            ways = f"muster agents show {first}, or muster agents list {first} for a label"
-            raise typer.BadParameter(f"there is no command {first!r}; write {ways}", ctx=ctx)
-        return super().parse_args(ctx, ["list", *args])
 
 
 def register(app: typer.Typer) -> None:

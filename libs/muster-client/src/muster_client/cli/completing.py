@@ -1,7 +1,7 @@
 """What the shell is offered when a person presses Tab: ids and names, quickly or not at all."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,6 +36,39 @@ def contract_names(incomplete: str) -> list[str]:
     names = [contract.contract() for contract in contracts()]
     areas = sorted({name.rpartition(".")[0] + ".*" for name in names})
     return [name for name in [*names, *areas] if name.lower().startswith(incomplete.lower())]
+
+
+def package_names(incomplete: str) -> list[str]:
+    """Names of packages of hosts that answer at once."""
+    return [one for one in _asked(_packages) if one.startswith(incomplete)]
+
+
+def command_ids(incomplete: str) -> list[str]:
+    """Ids of the commands submitted last."""
+    return [one for one in _asked(_commands) if one.startswith(incomplete)]
+
+
+def verbs(incomplete: str) -> list[str]:
+    """What can be ordered."""
+    from muster_client.bodies import verbs as known  # noqa: PLC0415  (only where it is asked for)
+
+    return [verb for verb in known() if verb.startswith(incomplete)]
+
+
+def among(words: Sequence[str]) -> Callable[[str], list[str]]:
+    """Some words that are known beforehand."""
+    return lambda incomplete: [word for word in words if word.lower().startswith(incomplete.lower())]
+
+
+async def _packages(fleet: "Fleet") -> list[str]:
+    return (await fleet.packages(within=ANSWER_SECONDS / 2)).names
+
+
+async def _commands(fleet: "Fleet") -> list[str]:
+    from muster_client.cli.agents import first  # noqa: PLC0415
+
+    targets = await first(fleet.targets(page=OFFERED), OFFERED)
+    return list(dict.fromkeys(str(target.id) for target in targets))
 
 
 async def _ids(fleet: "Fleet") -> list[str]:
