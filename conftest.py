@@ -1,5 +1,6 @@
 """What every test shares: outside tools named by marker, and a run in which nothing may skip."""
 
+import importlib
 import importlib.util
 import logging
 import os
@@ -27,11 +28,18 @@ def _succeeds(*command: str) -> bool:
         return False
 
 
+def _can(question: str) -> Callable[[], bool]:
+    """A question to the test kit; not loaded for tests that do not ask it."""
+    module, _, function = question.partition(".")
+    return lambda: bool(getattr(importlib.import_module(f"muster_testing.{module}"), function)())
+
+
 PROBES: dict[str, Callable[[], bool]] = {
     "root": lambda: os.geteuid() == 0,
     "ordinary-user": lambda: os.geteuid() != 0,
     "netns": lambda: _succeeds("unshare", "--net", "true"),
-    "docker": lambda: _succeeds("docker", "info"),
+    "docker": _can("engine.is_to_be_had"),
+    "systemd-machine": _can("systemd_machine.is_to_be_had"),
 }
 """Needs that are more than a program: named as in ``@pytest.mark.needs("netns")``."""
 

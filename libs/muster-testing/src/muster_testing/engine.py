@@ -1,8 +1,8 @@
 """A Docker engine for tests: the machine's own if it answers, else a private one that all tests share.
 
-The private engine needs root and ``dockerd``. Socket, pid file and data are in the user's cache directory, so that
-images are still there the next time. Whoever uses it holds a shared lock; who finds at the end that nobody else
-does, stops it. Locks end with their processes: an engine left by a killed run is found and used by the next.
+The private engine needs root and ``dockerd``. Socket, pid file and data are in the user's cache directory, so
+that images are still there the next time. Whoever uses it holds a shared lock; who finds at the end that nobody
+else does, stops it. Locks end with their processes: what a killed run left is found and used by the next.
 """
 
 import contextlib
@@ -91,7 +91,7 @@ class _PrivateEngine:
 
     def _start(self) -> None:
         (self._folder / "docker.pid").unlink(missing_ok=True)  # of an engine that was killed
-        # setsid --fork: it belongs to nobody's process group, and to no test worker that ends before the others.
+        # setsid --fork: it belongs to no process group of ours, and to no worker that ends before the others.
         subprocess.run(["setsid", "--fork", "sh", "-c", 'exec "$@" >"$0" 2>&1', *self._command()], check=True)
         deadline = time.monotonic() + START_SECONDS
         while not answers(self.host):

@@ -14,7 +14,7 @@ from pathlib import Path
 from muster_testing.engine import WHERE, cache
 
 BUSYBOX = "muster-test-busybox"
-APPLETS = ("cat", "echo", "false", "kill", "seq", "sh", "sleep", "true")
+APPLETS = ("cat", "echo", "false", "kill", "printf", "seq", "setsid", "sh", "sleep", "true")
 SYSTEMD = "muster-test-systemd"
 SYSTEMD_PACKAGES = ("systemd", "systemd-sysv", "dbus", "dbus-user-session")
 """dbus-user-session brings the pam module without which a user's own systemd has no place for its socket."""
@@ -39,9 +39,14 @@ def systemd(host: str) -> str:
     return SYSTEMD
 
 
+def can_make_systemd() -> bool:
+    """Whether the image can be had: its files are there, or debootstrap is."""
+    return _systemd_tarball().exists() or shutil.which("debootstrap", path=WHERE) is not None
+
+
 def systemd_tarball() -> Path:
     """Its files, made once for this user; takes a minute and the network the first time."""
-    tarball = cache() / "images" / f"{SYSTEMD}.tar"
+    tarball = _systemd_tarball()
     with _once(tarball.name):
         if not tarball.exists():
             with tempfile.TemporaryDirectory(dir=cache()) as root:
@@ -54,8 +59,18 @@ def systemd_tarball() -> Path:
     return tarball
 
 
+def _systemd_tarball() -> Path:
+    return cache() / "images" / f"{SYSTEMD}.tar"
+
+
 def _debootstrap(root: Path, packages: tuple[str, ...]) -> None:
-    argv = [_program("debootstrap"), "--variant=minbase", f"--include={','.join(packages)}", "bookworm", root]
+    argv = [
+        _program("debootstrap"),
+        "--variant=minbase",
+        f"--include={','.join(packages)}",
+        "bookworm",
+        str(root),
+    ]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"cannot make a Debian: {(done.stdout + done.stderr)[-2000:]}")

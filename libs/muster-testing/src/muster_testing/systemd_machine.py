@@ -2,16 +2,17 @@
 
 ``with engine.running() as host, SystemdMachine(host) as machine: machine.install("web.service", "[Service]…")``
 
-It is no privileged container (the machines of CI lack one capability for that): SYS_ADMIN, no seccomp filter and the
-machine's own control groups are enough. ``--cgroupns=host`` makes the paths systemd tells of those this machine
-knows. Root in there lingers (``images``), so that ``systemctl --user`` has somebody to talk to.
+It is no privileged container (the machines of CI lack one capability for that): SYS_ADMIN, no seccomp filter and
+the machine's own control groups are enough. ``--cgroupns=host`` makes the paths systemd tells of those this
+machine knows. Root in there lingers (``images``), so that ``systemctl --user`` has somebody to talk to.
 """
 
+import os
 import subprocess
 import time
 from typing import Self
 
-from muster_testing import images
+from muster_testing import engine, images
 
 BOOT_SECONDS = 60.0
 FLAGS = (
@@ -19,6 +20,11 @@ FLAGS = (
     *("--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined"),
     *("--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw", "--tmpfs=/run", "--tmpfs=/tmp", "--env=container=docker"),
 )
+
+
+def is_to_be_had() -> bool:
+    """Whether this machine can run one: root with an engine, and an image or what it is made with."""
+    return os.geteuid() == 0 and engine.is_to_be_had() and images.can_make_systemd()
 
 
 class SystemdMachine:
