@@ -1,6 +1,9 @@
 """The command as a process: how it ends, what it loads, what the shell offers."""
 
 import os
+import pty
+import re
+import select
 import shlex
 import signal
 import subprocess
@@ -15,7 +18,7 @@ import pytest
 
 from muster_client.cli import completing
 from muster_contracts.fleet.v1 import PresenceChanged
-from muster_testing.town import Town
+from muster_testing.town import Town, row
 
 # Workers of pytest-xdist ignore SIGINT and would hand that down; a shell does not.
 INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
@@ -65,6 +68,67 @@ def test_ctrl_c_ends_a_watch_without_a_word(watching: subprocess.Popen[str]) -> 
     assert watching.stderr.read() == ""
 
 
+def test_ctrl_c_leaves_a_command_going_and_says_how_to_come_back(town: Town) -> None:
+    town.ledger.waiting = {"web-1"}
+    process = start(town, "packages", "restart", "web", "--agent", "web-1")
+    try:
+        assert process.stderr
+        assert process.stdout
+        assert "waiting for web-1 (pending)" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        [target] = town.ledger.targets
+        assert process.stderr.read().splitlines() == [
+            f"the command goes on; see it with: muster command watch {target.id}",
+            f"stop it with: muster command cancel {target.id}",
+        ]
+        assert target.state == "pending"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_on_a_terminal_a_command_is_painted_until_it_has_ended(town: Town) -> None:
+    for number in range(40):
+        town.registry.agents[f"x-{number:02}"] = row(f"x-{number:02}")
+    town.ledger.waiting = {f"x-{number:02}" for number in range(10)}
+    screen, inside = pty.openpty()
+    process = subprocess.Popen(
+        [*MUSTER, "packages", "restart", "web", "--on", "id=x-*"],
+        env={**os.environ, **town.environment, "TERM": "xterm"},
+        stdout=inside,
+        stderr=inside,
+    )
+    os.close(inside)
+    seen = Screen(screen)
+    try:
+        seen.until("30 of 40")
+        seen.until("10 pending, ● 30 succeeded")
+        [command_id] = {target.id for target in town.ledger.targets}
+        for agent in sorted(town.ledger.waiting):
+            town.do(town.ledger.end(command_id, agent))
+        seen.until("restart web: ● 40 succeeded")
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(screen)
+
+
+class Screen:
+    """What a terminal was told, without what moves its cursor and colours it."""
+
+    def __init__(self, terminal: int) -> None:
+        self._terminal, self._told = terminal, b""
+
+    def until(self, text: str) -> None:
+        """Read on until the text was shown."""
+        while text not in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self._told.decode(errors="replace")):
+            ready, _, _ = select.select([self._terminal], [], [], 30)
+            assert ready, self._told
+            self._told += os.read(self._terminal, 65_536)
+
+
 def test_a_reader_that_goes_ends_a_watch_without_a_word(
     watching: subprocess.Popen[str], town: Town, agent_id: str
 ) -> None:
@@ -88,6 +152,7 @@ def test_a_pipe_that_closes_early_is_no_error(town: Town) -> None:
     ("words", "absent"),
     [
         (["agents", "list", "--json"], {"rich.table", "faststream", "sqlalchemy", "redis"}),
+        (["packages", "list", "--json"], {"rich.table", "faststream", "sqlalchemy", "redis"}),
         (["map", "--json"], {"rich.table", "nats", "muster_bus", "faststream"}),
     ],
 )

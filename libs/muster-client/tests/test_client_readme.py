@@ -14,8 +14,10 @@ import pytest
 from muster_bus import Bus
 from muster_client import Fleet
 from muster_contracts.fleet.v1 import PresenceChanged
+from muster_contracts.package.v1 import PackageChanged, RestartPackage
 from muster_testing.ground import Ground
-from muster_testing.town import Registry, row
+from muster_testing.town import EPOCH, Registry, row
+from muster_testing.town_orders import Ledger, Machine, package
 from muster_testing.wait import until
 
 README = Path(__file__).parents[1] / "README.md"
@@ -31,7 +33,7 @@ def examples() -> dict[str, Any]:
 
 @pytest.fixture
 async def ground() -> AsyncIterator[Ground]:
-    async with Ground() as made:
+    async with Ground("new-1", "web-1", "web-2", "web-3") as made:
         yield made
 
 
@@ -97,3 +99,61 @@ async def test_the_controller(fleet: Fleet, bus: Bus, registry: Registry) -> Non
     controller.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await controller
+
+
+WEBS = ("web-1", "web-2", "web-3")
+
+
+@pytest.fixture
+async def ledger(ground: Ground, registry: Registry) -> Ledger:
+    made = Ledger(registry.matching)
+    registry.agents = {name: row(name, labels={"role": "web"}) for name in WEBS}
+    await made.listen(await ground.bus("state-store"))
+    return made
+
+
+async def test_the_orders(fleet: Fleet, ledger: Ledger) -> None:
+    ledger.fates["web-2"] = {"state": "failed", "reason": "ready", "text": "cannot start web"}
+    async with asyncio.timeout(30):
+        ends = await examples()["restart_everywhere"](fleet)
+    assert ends == {
+        "web-1": "succeeded: done",
+        "web-2": "failed: cannot start web",
+        "web-3": "succeeded: done",
+    }
+
+
+async def test_the_careful_controller_stops_at_the_first_failure(
+    ground: Ground, fleet: Fleet, ledger: Ledger
+) -> None:
+    for name, version in zip(WEBS, ("1.9", "2.0", "1.8"), strict=True):
+        machine = Machine(name)
+        machine.packages = {"db": package("db"), "web": package("web", version=version)}
+        await machine.listen(await ground.bus(name))
+    renew = examples()["renew"]
+    async with asyncio.timeout(30):
+        assert await renew(fleet, "web", "2.0") is None
+    assert [one.selector for one in ledger.submitted] == ["id=web-1", "id=web-3"]
+    assert [one.precondition.package_version for one in ledger.submitted] == ["1.9", "1.8"]
+
+    ledger.reset()
+    ledger.fates["web-1"] = {"state": "failed", "reason": "ready"}
+    async with asyncio.timeout(30):
+        assert (await renew(fleet, "web", "2.0")).agent == "web-1"
+    assert [one.selector for one in ledger.submitted] == ["id=web-1"]
+
+
+async def test_the_journal(ground: Ground, fleet: Fleet, ledger: Ledger) -> None:
+    agent = await ground.bus("web-1")
+    lines = examples()["journal"](fleet)
+    await fleet.order(RestartPackage(package="web"), "id=web-1", issuer="ann")
+    told = {"agent_id": "web-1", "epoch": EPOCH, "package": "web", "was": "running", "now": "backoff"}
+    await agent.say(
+        PackageChanged.model_validate({**told, "occurred_at": datetime.now(UTC), "reason": "exit"})
+    )
+    async with asyncio.timeout(30):
+        assert {await anext(lines), await anext(lines)} == {
+            "web-1: package.restart web succeeded for ann",
+            "web-1: web is backoff, was running (exit)",
+        }
+    await lines.aclose()

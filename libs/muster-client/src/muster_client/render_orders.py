@@ -16,6 +16,8 @@ from muster_contracts.package.v1 import Configuration, ConfigurationFile, Packag
 
 WITH_PROBLEMS = 125
 """From this many columns on, a package's problem has room in its line; else problems follow the table."""
+WITH_TEXTS = 100
+"""From this many columns on, why a command ended so has room for a sentence, and the audit for details."""
 WITH_IDS = 150
 """From this many columns on, a command's id is shown whole."""
 SHORT_ID = 8
@@ -78,7 +80,8 @@ def packages(lines: Sequence[PackageLine], width: int = PIPE_WIDTH) -> list[Rend
             humanise.percent(line.cpu_percent),
         ]
         row(made, *cells, *([line.version or humanise.NOTHING, line.problem or ""] if wide else []))
-    return [made] if wide else [made, *problems(lines)]
+    notes = [] if wide else problems(lines)
+    return [made, *([Text("")] if notes else []), *notes]
 
 
 def problems(lines: Iterable[PackageLine]) -> list[Text]:
@@ -159,25 +162,28 @@ def configuration_note(told: Configuration) -> str:
 
 
 def targets(all_targets: Iterable[Target], now: datetime, width: int = PIPE_WIDTH) -> RenderableType:
-    """What was ordered of whom and what became of it, one line each."""
-    wide = width >= WITH_IDS
-    made = table(
-        "ID", "VERB", "ABOUT", "AGENT", "STATE", "ORDERED>", "TOOK>", *(["BY"] if wide else []), "WHY*"
-    )
+    """What was ordered of whom and what became of it, one line each; where it is narrow, why in a word."""
+    wide, narrow = width >= WITH_IDS, width < WITH_TEXTS
+    headers = ["ID", "WHAT", "AGENT", "STATE", "ORDERED>", "TOOK>", *(["BY"] if wide else [])]
+    made = table(*headers, "WHY" if narrow else "WHY*")
     for target in all_targets:
         row(
             made,
             str(target.id) if wide else str(target.id)[:SHORT_ID],
-            target.verb,
-            target.subject or humanise.NOTHING,
+            what(target),
             target.agent,
             state(target.state),
             humanise.ago(target.submitted_at, now),
             took(target),
             *([target.issuer] if wide else []),
-            why(target),
+            (target.reason or "") if narrow else why(target),
         )
     return made
+
+
+def what(target: Target) -> str:
+    """``restart web``: the verb without its area, and what it is about."""
+    return " ".join(filter(None, [target.verb.rpartition(".")[2], target.subject]))
 
 
 def took(target: Target) -> str:
@@ -188,8 +194,11 @@ def took(target: Target) -> str:
 
 
 def why(target: Target) -> str:
-    """The text of its end, else its reason; and what came in after the ledger had given it up."""
-    told = target.text or target.reason or ""
+    """The text of its end, else its reason; and what came in after the ledger had given it up.
+
+    That what succeeded is done needs no saying.
+    """
+    told = target.text or ("" if target.state is CommandState.SUCCEEDED else target.reason) or ""
     late = f"; it said {target.reported_late} later" if target.reported_late else ""
     return told + late
 
@@ -276,7 +285,7 @@ def progress(tally: Tally, title: str, clock: float, width: int) -> Group:
     style = "red" if tally.failures else "green"
     bar = Text(humanise.bar(share, min(40, max(width - 40, 10)), plain=is_plain()), style=style)
     head = Text(f"{title}  ", style="bold").append_text(bar).append(f" {len(tally.ended)} of {tally.total}")
-    lines = [head, counts(tally.by_state)]
+    lines = [head, counts(tally.by_state)] if tally.by_state else [head]
     lines += [_open(agent, one, clock) for agent, one in tally.slowest(SHOWN_OPEN)]
     lines += [outcome(target) for target in tally.failures[-SHOWN_FAILURES:]]
     for line in lines:
@@ -295,9 +304,10 @@ def _open(agent: str, one: Open, clock: float) -> Text:
 # Audit -------------------------------------------------------------------------------------------
 
 
-def audit(entries: Iterable[AuditEntry]) -> RenderableType:
-    """Who wanted what, and what was decided."""
-    made = table("#>", "AT", "WHO", "ACTION", "DECISION", "ABOUT", "DETAIL*")
+def audit(entries: Iterable[AuditEntry], width: int = PIPE_WIDTH) -> RenderableType:
+    """Who wanted what, and what was decided; details where there is room."""
+    details = ["DETAIL*"] if width >= WITH_TEXTS else []
+    made = table("#>", "AT", "WHO", "ACTION", "DECISION", "ABOUT", *details)
     for entry in entries:
         row(
             made,
@@ -307,6 +317,6 @@ def audit(entries: Iterable[AuditEntry]) -> RenderableType:
             entry.action,
             Text(entry.decision, style="green" if entry.decision == "allowed" else "bold red"),
             entry.subject[:SHORT_ID] if len(entry.subject) == 36 else entry.subject,
-            humanise.fields(entry.detail),
+            *([humanise.fields(entry.detail)] if details else []),
         )
     return made

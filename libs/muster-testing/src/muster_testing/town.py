@@ -115,7 +115,10 @@ class Registry:
 
     def matching(self, selector: str) -> list[str]:
         """The ids of the agents a command with this selector is meant for."""
-        return [one.id for one in self._find(fleet.FindAgents(occurred_at=NOON, selector=selector)).agents]
+        return [
+            one.id
+            for one in self._find(fleet.FindAgents(occurred_at=NOON, selector=selector, limit=500)).agents
+        ]
 
     def _find(self, q: fleet.FindAgents) -> fleet.AgentPage:
         try:

@@ -48,7 +48,7 @@ def list_entries(
         else:
             from muster_client import render, render_orders  # noqa: PLC0415
 
-            render.show(render_orders.audit(kept))
+            render.show(render_orders.audit(kept, render.console().width))
 
     run(work, directory)
 
