@@ -102,6 +102,12 @@ class SystemdGround(DriverGround):
     def specify_broken(self, name: str) -> dict[str, Any]:
         return self._unit(name, "Restart=always\nExecStart=/nowhere/at-all")
 
+    def unit(self, text: str) -> Loaded:
+        """A package of a unit with this text."""
+        name = f"p{uuid4().hex[:12]}"
+        self._machine.install(f"{name}.service", text, user=self._user)
+        return self.loaded(name, self.specify_nothing(name))
+
     def traces(self, package: Loaded) -> str:
         scope = ["--user"] if self._user else []
         shown = ["show", "--value", "--property=ActiveState", "--", package.spec.unit or ""]

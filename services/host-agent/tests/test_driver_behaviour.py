@@ -1,7 +1,7 @@
 """What every driver does, told once: on processes, on systemd units, on containers."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
@@ -10,8 +10,7 @@ from driver_grounds import DockerGround, DriverGround, SystemdGround
 from host_agent.domain.package import Loaded
 from host_agent.ports import CannotRun, Driver
 from muster_contracts.package.v1 import StopSignal
-from muster_testing import engine, images
-from muster_testing.systemd_machine import SystemdMachine
+from muster_testing import images
 from muster_testing.wait import until
 
 FOREVER = "while :; do sleep 0.1; done"
@@ -19,18 +18,6 @@ WELL_BEHAVED = f"trap 'echo bye; exit 0' TERM; echo begun; {FOREVER}"
 STUBBORN = f"trap '' TERM; echo begun; {FOREVER}"
 HEARING = f"trap 'echo heard' USR1; echo begun; {FOREVER}"
 TICKING = "while :; do echo tick; sleep 0.05; done"
-
-
-@pytest.fixture(scope="session")
-def docker_host() -> Generator[str]:
-    with engine.running() as host:
-        yield host
-
-
-@pytest.fixture(scope="session")
-def machine(docker_host: str) -> Generator[SystemdMachine]:
-    with SystemdMachine(docker_host) as booted:
-        yield booted
 
 
 @pytest.fixture(

@@ -1,8 +1,9 @@
 """A Docker engine for tests: the machine's own if it answers, else a private one that all tests share.
 
-The private engine needs root and ``dockerd``. Socket, pid file and data are in the user's cache directory, so
-that images are still there the next time. Whoever uses it holds a shared lock; who finds at the end that nobody
-else does, stops it. Locks end with their processes: what a killed run left is found and used by the next.
+The private engine needs root and ``dockerd``. Socket, pid file and data are in the user's cache
+directory, so that images are still there the next time. Whoever uses it holds a shared lock; who finds at
+the end that nobody else does, stops it. Locks end with their processes: what a killed run left is found
+and used by the next.
 """
 
 import contextlib

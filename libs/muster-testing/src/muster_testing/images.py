@@ -1,6 +1,7 @@
 """Images for tests, made on this machine: no registry is asked.
 
-``python -m muster_testing.images`` makes what is expensive in advance.
+``python -m muster_testing.images`` makes what takes a minute and the network, once for each user: Debian with
+systemd. Tests that want it are skipped until then. It needs root, ``debootstrap`` and nothing but Python.
 """
 
 import contextlib
@@ -39,13 +40,13 @@ def systemd(host: str) -> str:
     return SYSTEMD
 
 
-def can_make_systemd() -> bool:
-    """Whether the image can be had: its files are there, or debootstrap is."""
-    return _systemd_tarball().exists() or shutil.which("debootstrap", path=WHERE) is not None
+def has_systemd() -> bool:
+    """Whether the files of that image are there; no test fetches them."""
+    return _systemd_tarball().exists()
 
 
 def systemd_tarball() -> Path:
-    """Its files, made once for this user; takes a minute and the network the first time."""
+    """Its files, made if they are not there."""
     tarball = _systemd_tarball()
     with _once(tarball.name):
         if not tarball.exists():

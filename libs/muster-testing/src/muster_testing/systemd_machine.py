@@ -1,10 +1,12 @@
 """A machine that runs systemd, in a container: for tests of what controls units.
 
-``with engine.running() as host, SystemdMachine(host) as machine: machine.install("web.service", "[Service]…")``
+``with engine.running() as host, SystemdMachine(host) as machine: machine.install("web.service",
+"[Service]…")``
 
-It is no privileged container (the machines of CI lack one capability for that): SYS_ADMIN, no seccomp filter and
-the machine's own control groups are enough. ``--cgroupns=host`` makes the paths systemd tells of those this
-machine knows. Root in there lingers (``images``), so that ``systemctl --user`` has somebody to talk to.
+It is no privileged container (the machines of CI lack one capability for that): SYS_ADMIN, no seccomp
+filter and the machine's own control groups are enough. ``--cgroupns=host`` makes the paths systemd tells
+of those this machine knows. Root in there lingers (``images``), so that ``systemctl --user`` has somebody
+to talk to.
 """
 
 import os
@@ -23,8 +25,8 @@ FLAGS = (
 
 
 def is_to_be_had() -> bool:
-    """Whether this machine can run one: root with an engine, and an image or what it is made with."""
-    return os.geteuid() == 0 and engine.is_to_be_had() and images.can_make_systemd()
+    """Whether this machine can run one: root, an engine, and an image that was made."""
+    return os.geteuid() == 0 and engine.is_to_be_had() and images.has_systemd()
 
 
 class SystemdMachine:

@@ -1,7 +1,8 @@
 """The processes of a control group: who they are, and what they use.
 
-systemd and container engines put each of their charges into a control group. Its ``cgroup.procs`` gives pids as
-the reader sees them, also where the engine counts in another pid namespace; who the reader cannot see is a 0.
+systemd and container engines put each of their charges into a control group. Its ``cgroup.procs`` gives
+pids as the reader sees them, also where the engine counts in another pid namespace; who the reader cannot
+see is a 0.
 """
 
 import os
@@ -41,7 +42,7 @@ def is_in(pid: int, group: str) -> bool:
 
 
 def beside(pid: int, group: str) -> list[int]:
-    """The processes of the control group a process of this machine is in, if the group's path holds ``group``."""
+    """All processes of the control group that ``pid`` is in, if that group's path holds ``group``."""
     for line in read_or_nothing(f"/proc/{pid}/cgroup").splitlines():
         path = line.split(":", 2)[-1]
         if group in path and (found := processes(path)):

@@ -1,15 +1,16 @@
 """Packages that are containers of a local engine.
 
-- The container of package ``web`` is ``muster-web``; labels name the package, the run and the digest of what it
-  was made from. It is made anew at each start, so that secrets and files are read anew; the one before is kept
-  as ``muster-web.previous`` for the sake of its log, the one before that is removed.
-- The engine restarts nothing (policy ``no``): the agent does (decision 3). Containers run on while it is away.
-- No image is pulled: one that is missing is an error that says so. A start should take no time that depends on
-  a network, and which registries are trusted is for the machine's administrator to say.
-- Ports are opened on loopback only. The engine keeps environment and secrets in its own files, readable by root
-  and by everybody who may use the engine. ``umask`` has no meaning here.
-- A main process is process 1 of its container and ignores a signal it has no handler for, SIGTERM too: then it
-  is killed once the stop's timeout is over.
+- The container of package ``web`` is ``muster-web``; labels name the package, the run and the digest of
+  what it was made from. It is made anew at each start, so that secrets and files are read anew; the one
+  before is kept as ``muster-web.previous`` for the sake of its log, the one before that is removed.
+- The engine restarts nothing (policy ``no``): the agent does (decision 3). Containers run on while it is
+  away.
+- No image is pulled: one that is missing is an error that says so. A start should take no time that
+  depends on a network, and which registries are trusted is for the machine's administrator to say.
+- Ports are opened on loopback only. The engine keeps environment and secrets in its own files, readable
+  by root and by everybody who may use the engine. ``umask`` has no meaning here.
+- A main process is process 1 of its container and ignores a signal it has no handler for, SIGTERM too:
+  then it is killed once the stop's timeout is over.
 - Offsets of the log are the engine's time stamps in microseconds since 1970.
 """
 

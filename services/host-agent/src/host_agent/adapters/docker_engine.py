@@ -1,10 +1,13 @@
 """A container engine, by its API: short calls in threads, each with a limit, and errors with a reason.
 
-The library ``docker`` is loaded at the first call: an agent without such packages pays nothing for it. No call
-waits for a container: that is done by whoever calls, without holding a thread.
+The library ``docker`` is loaded at the first call: an agent without such packages pays nothing for it. No
+call waits for a container: that is done by whoever calls, without holding a thread.
 """
 
 import asyncio
+import os
+import socket
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -13,10 +16,11 @@ from host_agent.ports import CannotRun
 
 T = TypeVar("T")
 
+USUAL_HOST = "unix:///var/run/docker.sock"
 CALL_SECONDS = 20.0
 THREADS = 4
 
-ENGINE_AWAY = "its container engine does not answer at {host}: start it ('systemctl start docker'), or use another driver"
+ENGINE_AWAY = "no engine answers at {host}: start it ('systemctl start docker'), or use another driver"
 COMPLAINTS = (
     ("executable file not found", "no-executable"),
     ("no such file or directory: unknown", "no-executable"),
@@ -32,8 +36,9 @@ class Engine:
     """One engine; ``host`` as in DOCKER_HOST, None where the environment says, or the usual socket."""
 
     def __init__(self, host: str | None = None) -> None:
-        self._host = host
+        self._host = host or os.environ.get("DOCKER_HOST") or USUAL_HOST
         self._client: Any = None
+        self._connecting = threading.Lock()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="docker")
 
     async def call(self, doing: str, ask: Callable[[Any], T]) -> T:
@@ -71,24 +76,27 @@ class Engine:
         except ImportError:
             text = "the Python package docker is missing: install host-agent[docker]"
             raise CannotRun(f"cannot {doing}: {text}", "no-driver") from None
-        except OSError as error:  # the base of what requests raises, thus of the engine's own refusals
-            raise self._refusal(doing, error) from None
         except Exception as error:
-            if type(error).__module__.partition(".")[0] != "docker":
-                raise
-            raise self._refusal(doing, error) from None
+            # What requests raises are OSErrors; not all of the library's own errors are.
+            if isinstance(error, OSError) or type(error).__module__.startswith("docker."):
+                raise self._refusal(doing, error) from None
+            raise
 
     def _connected(self) -> Any:
-        if self._client is None:
-            import docker  # noqa: PLC0415  (loaded when first used)
+        self._knock()
+        with self._connecting:
+            if self._client is None:
+                from docker import APIClient  # noqa: PLC0415  (loaded when first used)
 
-            made = (
-                docker.DockerClient(base_url=self._host, version="auto", timeout=CALL_SECONDS)
-                if self._host
-                else docker.from_env(version="auto", timeout=CALL_SECONDS)
-            )
-            self._client = made.api
-        return self._client
+                self._client = APIClient(self._host, version="auto", timeout=CALL_SECONDS)
+            return self._client
+
+    def _knock(self) -> None:
+        """Whether somebody is there: the library leaves a socket open each time there is nobody."""
+        if self._host.startswith("unix://"):
+            with socket.socket(socket.AF_UNIX) as door:
+                door.settimeout(CALL_SECONDS)
+                door.connect(self._host.removeprefix("unix://"))
 
     def _refusal(self, doing: str, error: Exception) -> CannotRun:
         explanation = getattr(error, "explanation", None)
@@ -102,8 +110,7 @@ class Engine:
 
     def _unreachable(self, doing: str, error: Exception) -> CannotRun:
         """The engine did not say anything."""
-        host = self._host or "the usual socket"
-        if "PermissionError" in repr(error) or "PermissionError" in str(error):
-            text = f"not permitted to use the engine at {host}: run the agent as root or in the group docker"
+        if isinstance(error, PermissionError):
+            text = f"no access to the engine at {self._host}: run the agent as root or in the group docker"
             return CannotRun(f"cannot {doing}: {text}", "not-permitted")
-        return CannotRun(f"cannot {doing}: {ENGINE_AWAY.format(host=host)} ({error})", "no-driver")
+        return CannotRun(f"cannot {doing}: {ENGINE_AWAY.format(host=self._host)} ({error})", "no-driver")

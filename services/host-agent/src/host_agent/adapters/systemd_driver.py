@@ -1,11 +1,13 @@
 """Packages that are systemd units: told by systemctl, watched by pidfd, read by journalctl.
 
-systemd runs the unit as its unit file says (user, environment, limits); the agent starts and stops it, and starts
-it again as package.json says. A unit with ``Restart=`` is started again by systemd first, and the agent finds it
-running. So leave ``Restart=`` out, or set the package's policy to ``never`` (decision 2).
+systemd runs the unit as its unit file says (user, environment, limits); the agent starts and stops it,
+and starts it again as package.json says. A unit with ``Restart=`` is started again by systemd first, and
+the agent finds it running. So leave ``Restart=`` out, or set the package's policy to ``never`` (decision
+2).
 
-Offsets of the log are the journal's own sequence numbers: they only grow, and rotating the journal does not
-change them. A journal that was begun anew counts from the start, and an offset beyond its end reads from there.
+Offsets of the log are the journal's own sequence numbers: they only grow, and rotating the journal does
+not change them. A journal that was begun anew counts from the start, and an offset beyond its end reads
+from there.
 """
 
 import asyncio
@@ -30,6 +32,9 @@ POLL_SECONDS = 0.25
 
 SETTLE_SECONDS = 0.02
 """Between looks until systemd has noticed what the kernel told us."""
+
+AWAY_SECONDS = 1.0
+"""Between tries while systemd does not answer."""
 
 BEGIN_SECONDS = 1.0
 """How long a process may take from its fork to its program."""
@@ -80,10 +85,10 @@ class SystemdDriver:
 
     async def wait(self, package: Loaded, run: Run) -> Exit:
         """Return when the unit's main process has ended and systemd knows how."""
-        unit = await self._look(package)
+        unit = await self._look_at_last(package)
         while unit.goes_on and unit.invocation == run.id:
             await _change(unit)
-            unit = await self._look(package)
+            unit = await self._look_at_last(package)
         return _exit(unit, run)
 
     async def stop(self, package: Loaded, run: Run) -> Exit:
@@ -121,11 +126,14 @@ class SystemdDriver:
     async def is_paused(self, package: Loaded, run: Run) -> bool:
         """Whether all its processes are stopped; systemd itself does not know."""
         unit = await self._look(package)
-        return cgroup_processes.are_held(cgroup_processes.processes(unit.control_group))
+        held = cgroup_processes.are_held(cgroup_processes.processes(unit.control_group))
+        return held and unit.invocation == run.id
 
     async def usage(self, package: Loaded, run: Run) -> Usage:
         """From its processes; from the unit's accounting where they cannot be seen."""
         unit = await self._look(package)
+        if unit.invocation != run.id:
+            return Usage()
         pids = cgroup_processes.processes(unit.control_group)
         resident, cpu = cgroup_processes.resident_bytes(pids), cgroup_processes.cpu_seconds(pids)
         return Usage(
@@ -153,16 +161,15 @@ class SystemdDriver:
     # The unit ----------------------------------------------------------------------------------------
 
     async def _look(self, package: Loaded) -> Unit:
-        """The unit as it is now; there is one."""
-        shown = await self._call(package, "show", f"--property={','.join(SHOWN)}")
-        unit = Unit.parse(shown)
-        if unit.load == "not-found":
-            raise CannotRun(
-                f"cannot use unit {package.spec.unit} of package {package.name}: there is none; "
-                "install the unit file and run 'systemctl daemon-reload'",
-                "no-unit",
-            )
-        return unit
+        """The unit as it is now; one that does not exist is at rest."""
+        return Unit.parse(await self._call(package, "show", f"--property={','.join(SHOWN)}"))
+
+    async def _look_at_last(self, package: Loaded) -> Unit:
+        """The same, once systemd answers: while it executes itself anew it does not, and units run on."""
+        while True:
+            with suppress(CannotRun):
+                return await self._look(package)
+            await asyncio.sleep(AWAY_SECONDS)
 
     async def _begun(self, package: Loaded) -> Unit:
         """The unit once its program runs, or has ended.
@@ -220,7 +227,7 @@ class SystemdDriver:
 
     async def _send(self, package: Loaded, signal: str, whom: str) -> None:
         """A signal; nothing, if nobody is left to get it."""
-        # --kill-who is what systemd before 252 knows, and what later ones take as the beginning of --kill-whom.
+        # --kill-who is what systemd before 252 knows; later ones take it as the beginning of --kill-whom.
         try:
             await self._call(package, "kill", f"--signal={signal}", f"--kill-who={whom}")
         except CannotRun as error:
@@ -246,8 +253,8 @@ class SystemdDriver:
             done = await commands.run(*argv, seconds=seconds)
         except FileNotFoundError:
             raise CannotRun(
-                f"cannot use unit {unit} of package {package.name}: this machine has no {self._systemctl[0]}; "
-                "use another driver",
+                f"cannot use unit {unit} of package {package.name}: "
+                f"this machine has no {self._systemctl[0]}; use another driver",
                 "no-driver",
             ) from None
         except TimeoutError:

@@ -77,8 +77,8 @@ def entries(frames: Iterable[bytes]) -> Iterator[tuple[int, str]]:
 def first_page(log: Iterable[tuple[int, str]], lines: int, offset: int) -> tuple[list[tuple[int, str]], bool]:
     """The first lines after an offset, and whether there are more.
 
-    Lines of one microsecond have one offset, so they are never parted: the page ends before them if it can, and
-    else is longer than it should be.
+    Lines of one microsecond have one offset, so they are never parted: the page ends before them if it can,
+    and else is longer than it should be.
     """
     later = (entry for entry in log if entry[0] > offset)
     page = list(islice(later, lines))
