@@ -24,7 +24,7 @@ TICKING = "while :; do echo tick; sleep 0.05; done"
     params=[
         pytest.param("systemd", marks=pytest.mark.needs("systemd-machine")),
         pytest.param("systemd-user", marks=pytest.mark.needs("systemd-machine")),
-        pytest.param("docker", marks=pytest.mark.needs("docker")),
+        pytest.param("docker", marks=pytest.mark.needs("docker", "busybox")),
     ]
 )
 async def ground(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[DriverGround]:

@@ -54,7 +54,7 @@ async def test_an_engine_one_may_not_use_is_told(tmp_path: Path) -> None:
     assert told.value.reason == "not-permitted"
 
 
-@pytest.mark.needs("docker")
+@pytest.mark.needs("docker", "busybox")
 async def test_what_was_made_of_something_else_is_adopted_and_only_a_start_replaces_it(
     ground: DockerGround,
 ) -> None:
@@ -70,7 +70,7 @@ async def test_what_was_made_of_something_else_is_adopted_and_only_a_start_repla
     assert (started.id != run.id, started.digest, started.adopted) == (True, changed.digest, False)
 
 
-@pytest.mark.needs("docker")
+@pytest.mark.needs("docker", "busybox")
 async def test_the_engine_restarts_nothing_and_opens_ports_on_loopback_only(ground: DockerGround) -> None:
     port = free_port()
     package = ground.package(FOREVER, ports={"80/tcp": port}, log={"max_bytes": 8192, "keep_files": 2})
@@ -81,7 +81,7 @@ async def test_the_engine_restarts_nothing_and_opens_ports_on_loopback_only(grou
     assert made["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "8192", "max-file": "3"}}
 
 
-@pytest.mark.needs("docker")
+@pytest.mark.needs("docker", "busybox")
 async def test_its_labels_say_whose_it_is(ground: DockerGround) -> None:
     package = ground.package(FOREVER)
     run = await ground.driver().start(package)
@@ -93,7 +93,7 @@ async def test_its_labels_say_whose_it_is(ground: DockerGround) -> None:
     }
 
 
-@pytest.mark.needs("docker")
+@pytest.mark.needs("docker", "busybox")
 async def test_secrets_and_files_are_read_anew_at_each_start(ground: DockerGround, tmp_path: Path) -> None:
     secret, file = tmp_path / "secret", tmp_path / "variables"
     package = ground.package(
@@ -114,7 +114,7 @@ async def test_secrets_and_files_are_read_anew_at_each_start(ground: DockerGroun
     await until(both)
 
 
-@pytest.mark.needs("docker")
+@pytest.mark.needs("docker", "busybox")
 async def test_a_secret_that_cannot_be_read_is_named_and_the_run_before_stays(
     ground: DockerGround, tmp_path: Path
 ) -> None:
@@ -125,7 +125,7 @@ async def test_a_secret_that_cannot_be_read_is_named_and_the_run_before_stays(
     assert ground.traces(package) == ""
 
 
-@pytest.mark.needs("docker")
+@pytest.mark.needs("docker", "busybox")
 async def test_a_directory_of_the_machine_is_seen_inside_and_may_be_read_only(
     ground: DockerGround, tmp_path: Path
 ) -> None:
@@ -144,7 +144,7 @@ async def test_a_directory_of_the_machine_is_seen_inside_and_may_be_read_only(
     await until(both)
 
 
-@pytest.mark.needs("docker")
+@pytest.mark.needs("docker", "busybox")
 async def test_a_directory_that_is_missing_is_told_and_not_made(ground: DockerGround, tmp_path: Path) -> None:
     package = ground.package("exit 0", volumes={f"{tmp_path}/none": "/in"})
     with pytest.raises(CannotRun, match="none") as told:
@@ -154,7 +154,7 @@ async def test_a_directory_that_is_missing_is_told_and_not_made(ground: DockerGr
     assert "none" not in os.listdir(tmp_path)  # noqa: PTH208  (asked once, in a test)
 
 
-@pytest.mark.needs("docker")
+@pytest.mark.needs("docker", "busybox")
 async def test_a_user_the_image_does_not_know_is_told(ground: DockerGround) -> None:
     package = ground.package("exit 0", user="nobody-at-all")
     with pytest.raises(CannotRun, match="nobody-at-all") as told:
@@ -162,13 +162,13 @@ async def test_a_user_the_image_does_not_know_is_told(ground: DockerGround) -> N
     assert told.value.reason == "no-user"
 
 
-@pytest.mark.needs("docker")
+@pytest.mark.needs("docker", "busybox")
 async def test_a_missing_image_is_not_pulled_and_the_way_to_get_it_is_told(ground: DockerGround) -> None:
     with pytest.raises(CannotRun, match=r"muster-test-no-such-image.*docker pull"):
         await ground.driver().start(ground.absent())
 
 
-@pytest.mark.needs("docker")
+@pytest.mark.needs("docker", "busybox")
 async def test_of_ended_containers_one_is_kept_however_often_it_starts(ground: DockerGround) -> None:
     package, driver = ground.package("exit 3"), ground.driver()
     for _ in range(4):
@@ -176,7 +176,7 @@ async def test_of_ended_containers_one_is_kept_however_often_it_starts(ground: D
     assert len(ground.traces(package).split()) == 2
 
 
-@pytest.mark.needs("docker")
+@pytest.mark.needs("docker", "busybox")
 async def test_a_container_somebody_removed_has_ended_and_nobody_knows_how(ground: DockerGround) -> None:
     package, driver = ground.package(FOREVER), ground.driver()
     run = await driver.start(package)
@@ -185,7 +185,7 @@ async def test_a_container_somebody_removed_has_ended_and_nobody_knows_how(groun
     assert (await driver.stop(package, run)).code is None
 
 
-@pytest.mark.needs("docker")
+@pytest.mark.needs("docker", "busybox")
 async def test_its_end_is_noticed_by_polling_where_its_process_cannot_be_watched(
     ground: DockerGround, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,7 +82,10 @@ def _debootstrap(root: Path, packages: tuple[str, ...]) -> None:
 def _fill_with_busybox(root: Path) -> None:
     for folder in ("bin", "tmp", "proc", "sys", "dev", "etc"):
         (root / folder).mkdir()
-    shutil.copy(_program("busybox"), root / "bin/busybox")
+    busybox = _program("busybox")
+    if b"/ld-linux" in Path(busybox).read_bytes()[:4096]:
+        raise RuntimeError(f"cannot run {busybox} without its libraries: apt-get install busybox-static")
+    shutil.copy(busybox, root / "bin/busybox")
     for applet in APPLETS:
         (root / "bin" / applet).symlink_to("busybox")
 
