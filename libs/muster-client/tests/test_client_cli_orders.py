@@ -176,6 +176,20 @@ def test_a_target_that_did_not_succeed_is_told_and_fails_the_command(muster: She
     assert [(one["agent"], one["state"]) for one in targets] == [("web-1", "succeeded"), ("web-2", "failed")]
 
 
+def test_who_is_away_is_told_at_once(muster: Shell, two_webs: Town) -> None:
+    two_webs.registry.agents["web-2"] = row("web-2", state="lost", reason="silence")
+    told = muster("packages", "restart", "web", "--on", "", "--expires", "2h")
+    assert told.stderr == "away just now: web-2; it begins there if they are back within 2h\n"
+
+
+def test_a_package_that_its_agent_does_not_know_is_told_with_the_likeliest(
+    muster: Shell, only_web_1: Town
+) -> None:
+    only_web_1.ledger.fates["web-1"] = {"state": "rejected", "reason": "not-found", "text": "cannot find wub"}
+    told = muster("packages", "restart", "wub", "--agent", "web-1", code=1).stderr
+    assert told == "web-1: did you mean web?\nweb-1: rejected (not-found): cannot find wub\n"
+
+
 @pytest.mark.parametrize(
     ("words", "body"),
     [
@@ -433,6 +447,8 @@ def test_the_audit_tells_who_ordered_what(muster: Shell, only_web_1: Town) -> No
     [entry] = muster.json("audit", "list")
     assert (entry["action"], entry["decision"]) == ("command.submit", "allowed")
     assert muster.json("audit", "list", "--after", "1") == []
+    only_web_1.ledger.note("command.cancel", "c-1")
+    assert [one["sequence"] for one in muster.json("audit", "list", "--limit", "1")] == [2]
 
 
 def test_the_audit_is_verified_against_its_anchors(muster: Shell, town: Town) -> None:

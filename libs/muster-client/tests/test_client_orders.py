@@ -124,6 +124,31 @@ async def test_an_order_under_a_used_key_is_the_first_one(fleet: Fleet) -> None:
     assert [one.agent for one in await again.wait()] == ["a-1"]
 
 
+async def test_an_order_whose_ledger_is_busy_at_first_is_given_once(
+    fleet: Fleet, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.unavailable = True
+    ordering = asyncio.create_task(fleet.order(RESTART, "id=a-1"))
+    await until(lambda: fleet.bus.counters.of("asked") > 3, 30)
+    ledger.unavailable = False
+    command = await asyncio.wait_for(ordering, 30)
+    assert [one.command_id for one in ledger.submitted] == [command.id]
+
+
+async def test_a_slow_ledger_is_given_time_and_not_asked_again(
+    fleet: Fleet, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muster_client.asking.TRY_SECONDS", 0.01)
+    fleet.patience = 0.01
+    asked = fleet.bus.counters.of("asked")
+    ledger.gate.clear()
+    ordering = asyncio.create_task(fleet.order(RESTART, "id=a-1"))
+    await until(lambda: ledger.at_the_gate, 30)
+    ledger.gate.set()
+    assert (await ordering).targets == 1
+    assert fleet.bus.counters.of("asked") == asked + 1
+
+
 async def test_an_order_for_nobody_has_no_life(fleet: Fleet) -> None:
     command = await fleet.order(RESTART, "id=nobody")
     assert (command.targets, await command.wait()) == (0, [])

@@ -72,8 +72,10 @@ class Asking:
             await watch.close()
         await self.bus.close()
 
-    async def ask(self, question: Ask[A], *, within: float | None = None) -> A:
+    async def ask(self, question: Ask[A], *, within: float | None = None, slow: float | None = None) -> A:
         """Any question of the catalogue, repeated until it is answered or ``within`` seconds are over.
+
+        An answer that may take its time is given ``slow`` seconds, however soon the patience ends.
 
         Raises:
             AskFailed: it was refused; ``code`` says why.
@@ -85,7 +87,7 @@ class Asking:
         while True:
             left = max(deadline - clock(), 0.01)
             try:
-                return await self.bus.ask(question, timeout=min(left, TRY_SECONDS))
+                return await self.bus.ask(question, timeout=slow or min(left, TRY_SECONDS))
             except (NoAnswer, AskFailed) as error:
                 if _is_final(error) or clock() + pause >= deadline:
                     raise

@@ -19,6 +19,8 @@ from muster_contracts.command.v1 import (
 )
 
 ENTRIES_OF_A_PAGE = 500
+SUBMIT_SECONDS = 20.0
+"""So long may the ledger take to write down a command with all its targets."""
 FIVE_MINUTES = timedelta(minutes=5)
 
 
@@ -59,7 +61,7 @@ class Orders(Roll):
             run_seconds=run_for.total_seconds(),
             precondition=precondition or Precondition(),
         )
-        taken = await self.ask(question)
+        taken = await self.ask(question, slow=SUBMIT_SECONDS)
         return Command(self, taken.command_id, taken.targets, repeated=taken.repeated)
 
     async def command(self, command_id: UUID | str) -> Command:
@@ -86,6 +88,10 @@ class Orders(Roll):
             verb=verb, since=since, until=until, limit=min(page, TARGETS_OF_A_PAGE),
         )  # fmt: skip
         return targets_of(self, wanted)
+
+    async def audited(self) -> int:
+        """The sequence of the last entry of the audit; 0 if there is none."""
+        return (await self.ask(ReadAudit(occurred_at=now(), limit=1))).last
 
     async def audit(self, after: int = 0) -> AsyncIterator[AuditEntry]:
         """Who ordered what of whom and what was decided, oldest first, behind a sequence."""

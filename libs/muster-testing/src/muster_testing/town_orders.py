@@ -1,5 +1,6 @@
 """The town's ledger and its machines: they answer by the contracts, and commands end as a test decided."""
 
+import asyncio
 import base64
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable
@@ -71,6 +72,8 @@ class Ledger:
     """Agent → fields its targets end with; without any, they succeed."""
     waiting: set[str]
     """Agents whose targets stay as they are until ``end`` or a cancel."""
+    gate: asyncio.Event
+    """While it is cleared, questions wait; ``at_the_gate`` counts them."""
 
     def __init__(self, find: Callable[[str], Iterable[str]]) -> None:
         self._find = find
@@ -86,6 +89,9 @@ class Ledger:
         self.fates = {}
         self.waiting = set()
         self.unavailable = False
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.at_the_gate = 0
 
     async def listen(self, bus: Bus) -> None:
         """Answer everything."""
@@ -105,6 +111,8 @@ class Ledger:
         async def answering(question: Any) -> Any:
             if self.unavailable:
                 raise AskError("unavailable", "cannot answer: the database is busy")
+            self.at_the_gate += 1
+            await self.gate.wait()
             return await answer(question)
 
         return answering

@@ -12,7 +12,6 @@ from muster_client.cli.running import Json, emit, note, run
 if TYPE_CHECKING:
     from muster_client.fleet import Fleet
     from muster_client.outputs import AuditVerdict
-    from muster_contracts.audit.v1 import AuditEntry
 
 
 def register(app: typer.Typer) -> None:
@@ -36,19 +35,16 @@ def list_entries(
     count = limit or (None if json else SCREENFUL)
 
     async def work(fleet: "Fleet") -> None:
-        from collections import deque  # noqa: PLC0415
-
-        kept: deque[AuditEntry] = deque(maxlen=count)
-        async for entry in fleet.audit(after):
-            kept.append(entry)
+        begin = max(after, await fleet.audited() - count) if count else after
+        entries = [entry async for entry in fleet.audit(begin)]
         if json:
-            emit("audit-list", list(kept))
-        elif not kept:
+            emit("audit-list", entries)
+        elif not entries:
             note("no entries")
         else:
             from muster_client import render, render_orders  # noqa: PLC0415
 
-            render.show(render_orders.audit(kept, render.console().width))
+            render.show(render_orders.audit(entries, render.console().width))
 
     run(work, directory)
 

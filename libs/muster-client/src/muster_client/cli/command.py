@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from muster_client.commands import Command
     from muster_client.fleet import Fleet
-    from muster_contracts.command.v1 import CommandState, Target
+    from muster_contracts.command.v1 import CommandDetail, CommandState, Target
 
 STATES = (
     "pending", "accepted", "running", "succeeded", "failed", "timed_out",
@@ -220,11 +220,16 @@ def watch(command_id: Id, json: Json = False, directory: Directory = None) -> No
         if json or not sys.stderr.isatty():
             targets = await following.watch(command, json=json)
         else:
-            detail = await command.detail()
-            targets = await following.follow(command, detail.verb, json=False)
+            targets = await following.follow(command, _title(await command.detail()), json=False)
         judge(command, targets)
 
     run(work, directory)
+
+
+def _title(detail: "CommandDetail") -> str:
+    """``restart web``."""
+    about = detail.body.get("package") or detail.body.get("script") or ""
+    return f"{detail.verb.rpartition('.')[2]} {about}".rstrip()
 
 
 def output(

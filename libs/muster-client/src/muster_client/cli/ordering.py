@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 TOLD_FAILURES = 20
 """More failures than this are counted, not told one by one."""
 NAMED_AGENTS = 8
+HINTS = 3
 FIVE_MINUTES = "5m"
 
 Agents = Annotated[
@@ -136,10 +137,10 @@ def only(agents: Sequence[str], what: str) -> str:
     return agents[0]
 
 
-def some(names: Sequence[str]) -> str:
-    """``a, b, c and 9 more``."""
+def some(names: Sequence[str], total: int | None = None) -> str:
+    """``a, b, c and 9 more``, where there are ``total``."""
     shown = ", ".join(names[:NAMED_AGENTS])
-    rest = len(names) - NAMED_AGENTS
+    rest = (total or len(names)) - len(names[:NAMED_AGENTS])
     return f"{shown} and {rest} more" if rest > 0 else shown
 
 
@@ -195,6 +196,7 @@ async def carry_out(fleet: "Fleet", output: str, body: "Body", selector: str, te
         typer.Exit: 1 where a target did not succeed; each is told on standard error.
     """
     command = await give(fleet, body, selector, terms)
+    await _tell_away(fleet, selector, terms)
     if terms.no_wait:
         await _leave(fleet, command, output, json=terms.json)
         return
@@ -203,7 +205,32 @@ async def carry_out(fleet: "Fleet", output: str, body: "Body", selector: str, te
     targets = await follow(command, f"{body.verb.partition('.')[2]} {body.about}", json=terms.json)
     if terms.json:
         emit(output, targets)
+    for text in await _hints(fleet, body, targets):
+        note(text)
     judge(command, targets)
+
+
+async def _tell_away(fleet: "Fleet", selector: str, terms: Terms) -> None:
+    """Who will not begin at once, because nobody is there."""
+    from muster_contracts.fleet.v1 import Presence  # noqa: PLC0415
+
+    away = [Presence.EXPECTED, Presence.LOST, Presence.LEFT]
+    page = await fleet.find(selector, away, limit=NAMED_AGENTS)
+    if page.total:
+        names = some([row.id for row in page.agents], page.total)
+        note(f"away just now: {names}; it begins there if they are back within {terms.expires}")
+
+
+async def _hints(fleet: "Fleet", body: "Body", targets: "Sequence[Target]") -> list[str]:
+    """Names that one may have been meant for which a few agents do not know."""
+    from muster_client.cli.packages_asking import likeliest  # noqa: PLC0415
+
+    package = getattr(body, "package", None)
+    unknown = [target.agent for target in targets if target.reason == "not-found"][:HINTS]
+    if package is None:
+        return []
+    guesses = [(agent, await likeliest(fleet, agent, package)) for agent in unknown]
+    return [f"{agent}: {guess}" for agent, guess in guesses if guess]
 
 
 async def _leave(fleet: "Fleet", command: "Command", output: str, *, json: bool) -> None:
