@@ -187,7 +187,7 @@ def test_a_package_that_its_agent_does_not_know_is_told_with_the_likeliest(
 ) -> None:
     only_web_1.ledger.fates["web-1"] = {"state": "rejected", "reason": "not-found", "text": "cannot find wub"}
     told = muster("packages", "restart", "wub", "--agent", "web-1", code=1).stderr
-    assert told == "web-1: did you mean web?\nweb-1: rejected (not-found): cannot find wub\n"
+    assert told == "web-1: rejected (not-found): cannot find wub; did you mean web?\n"
 
 
 @pytest.mark.parametrize(

@@ -231,6 +231,29 @@ async def test_a_ledger_that_is_away_for_a_while_ends_no_life(fleet: Fleet, ledg
     await asyncio.wait_for(following.task, 30)
 
 
+@pytest.mark.usefixtures("looking_often")
+async def test_a_ledger_that_is_away_from_the_beginning_is_waited_for(fleet: Fleet, ledger: Ledger) -> None:
+    fleet.patience = 0.2
+    command = await fleet.order(RESTART, "id=a-1")
+    ledger.unavailable = True
+    waiting = asyncio.create_task(command.wait())
+    asked = fleet.bus.counters.of("asked")
+    await until(lambda: fleet.bus.counters.of("asked") > asked + 5, 30)
+    ledger.unavailable = False
+    assert [one.agent for one in await asyncio.wait_for(waiting, 30)] == ["a-1"]
+
+
+@pytest.mark.usefixtures("looking_often")
+async def test_a_command_that_the_ledger_forgot_is_not_waited_for(fleet: Fleet, ledger: Ledger) -> None:
+    ledger.waiting = {"a-1"}
+    command = await fleet.order(RESTART, "id=a-1")
+    following = Following(command)
+    await following.began()
+    ledger.reset()
+    with pytest.raises(AskFailed, match="cannot find the command"):
+        await asyncio.wait_for(following.task, 30)
+
+
 async def test_a_broker_that_is_restarted_costs_no_end(
     ground: Ground, fleet: Fleet, ledger: Ledger, agent: Bus
 ) -> None:

@@ -11,6 +11,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
+from math import inf
 from uuid import UUID, uuid4
 
 from muster_bus.errors import AskFailed, NoAnswer
@@ -92,12 +93,9 @@ class Command:
     async def life(self) -> AsyncIterator[Event]:
         """What happens to it until every target has ended, from how far they are now on."""
         async with self._fleet.watch(Settled, Progressed, ChunkStored) as facts:
-            life = _Life(self.id)
-            for event in life.learned([target async for target in self._targets()]):
-                yield event
-            look_at = _clock() + LOOK_AGAIN_SECONDS
+            life, look_at = _Life(self.id), 0.0
             while len(life.ended) < self.targets:
-                if fact := await _next(facts, look_at - _clock()):
+                if fact := await _next(facts, look_at - _clock()) if life.began else None:
                     events = life.heard(fact)
                 else:
                     events, look_at = await self._look(life), _clock() + LOOK_AGAIN_SECONDS
@@ -137,20 +135,18 @@ class Command:
 
     async def _followed(self, reader: Reader) -> AsyncIterator[bytes]:
         async with self._fleet.watch(ChunkStored, Settled, agent=reader.agent_id) as facts:
-            target = await self.target(reader.agent_id)
-            give_up = _clock() + OUTPUT_PATIENCE_SECONDS
+            target, give_up = await self.target(reader.agent_id), inf
             while True:
                 async for data in read_patiently(self._fleet, reader):
-                    give_up = _clock() + OUTPUT_PATIENCE_SECONDS
+                    give_up = inf
                     yield data
                 if reader.complete or (target.ended_at and reader.offset >= target.output_bytes):
                     return
-                if target.ended_at and _clock() >= give_up:
+                if _clock() >= give_up:
                     raise _cut_short(target, reader.offset)
-                was_open = target.ended_at is None
+                if target.ended_at:
+                    give_up = min(give_up, _clock() + OUTPUT_PATIENCE_SECONDS)
                 target = await self._stirred(facts, target)
-                if was_open:
-                    give_up = _clock() + OUTPUT_PATIENCE_SECONDS
 
     async def _stirred(self, facts: Watch[Message], target: Target) -> Target:
         """Wait for news of this command on one agent, or for a while; how far it is then."""
@@ -166,14 +162,23 @@ class Command:
             return target
 
     async def _look(self, life: "_Life") -> list[Event]:
-        """What the ledger knows beyond what was heard; nothing if it does not answer just now."""
+        """What the ledger knows beyond what was heard; nothing if it cannot answer just now.
+
+        At first that is how far each target is, later only what has ended unheard.
+        """
         try:
-            detail = await self.detail()
-            if sum(detail.by_state.get(end, 0) for end in ENDS) <= len(life.ended):
+            if life.began and not await self._is_ahead(life):
                 return []
-            return life.learned([target async for target in self._targets(ENDS)])
-        except (NoAnswer, AskFailed):
+            targets = [target async for target in self._targets(ENDS if life.began else ())]
+        except (NoAnswer, AskFailed) as error:
+            if isinstance(error, AskFailed) and error.code != "unavailable":
+                raise
             return []
+        return life.learned(targets)
+
+    async def _is_ahead(self, life: "_Life") -> bool:
+        counts = (await self.detail()).by_state
+        return sum(counts.get(end, 0) for end in ENDS) > len(life.ended)
 
     def _targets(self, states: Collection[CommandState] = ()) -> AsyncIterator[Target]:
         return targets_of(self._fleet, _wanted(self.id, states=states))
@@ -185,9 +190,12 @@ class _Life:
     def __init__(self, command_id: UUID) -> None:
         self.command_id = command_id
         self.ended: set[str] = set()
+        self.began = False
+        """Whether the ledger has told how far each target is."""
 
     def learned(self, targets: Collection[Target]) -> list[Event]:
         """Rows of the ledger, which may be older than what was heard."""
+        self.began = True
         return [event for target in targets for event in self._of(target)]
 
     def heard(self, fact: Message) -> list[Event]:

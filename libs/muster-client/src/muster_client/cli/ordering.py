@@ -1,6 +1,6 @@
 """What the commands that order something share: whom they mean, on which terms, and what became of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
@@ -205,9 +205,7 @@ async def carry_out(fleet: "Fleet", output: str, body: "Body", selector: str, te
     targets = await follow(command, f"{body.verb.partition('.')[2]} {body.about}", json=terms.json)
     if terms.json:
         emit(output, targets)
-    for text in await _hints(fleet, body, targets):
-        note(text)
-    judge(command, targets)
+    judge(command, targets, await _hints(fleet, body, targets))
 
 
 async def _tell_away(fleet: "Fleet", selector: str, terms: Terms) -> None:
@@ -221,16 +219,13 @@ async def _tell_away(fleet: "Fleet", selector: str, terms: Terms) -> None:
         note(f"away just now: {names}; it begins there if they are back within {terms.expires}")
 
 
-async def _hints(fleet: "Fleet", body: "Body", targets: "Sequence[Target]") -> list[str]:
-    """Names that one may have been meant for which a few agents do not know."""
+async def _hints(fleet: "Fleet", body: "Body", targets: "Sequence[Target]") -> dict[str, str]:
+    """Agent → the package that may have been meant, for a few agents that do not know the one named."""
     from muster_client.cli.packages_asking import likeliest  # noqa: PLC0415
 
     package = getattr(body, "package", None)
     unknown = [target.agent for target in targets if target.reason == "not-found"][:HINTS]
-    if package is None:
-        return []
-    guesses = [(agent, await likeliest(fleet, agent, package)) for agent in unknown]
-    return [f"{agent}: {guess}" for agent, guess in guesses if guess]
+    return {agent: await likeliest(fleet, agent, package) for agent in unknown if package}
 
 
 async def _leave(fleet: "Fleet", command: "Command", output: str, *, json: bool) -> None:
@@ -242,23 +237,25 @@ async def _leave(fleet: "Fleet", command: "Command", output: str, *, json: bool)
         typer.echo(f"{command.id}  ordered of {agents}; see it with: muster command watch {command.id}")
 
 
-def judge(command: "Command", targets: "Sequence[Target]") -> None:
+def judge(command: "Command", targets: "Sequence[Target]", hints: Mapping[str, str] | None = None) -> None:
     """Tell what failed, and why.
 
     Raises:
         typer.Exit: 1 if anything did.
     """
-    from muster_client.humanise import clean  # noqa: PLC0415
-
     failed = [target for target in targets if target.state != "succeeded"]
     for target in failed[:TOLD_FAILURES]:
-        why = f"({target.reason})" if target.reason else ""
-        note(
-            clean(
-                f"{target.agent}: {target.state} {why}".rstrip() + (f": {target.text}" if target.text else "")
-            )
-        )
+        note(failure(target, (hints or {}).get(target.agent, "")))
     if len(failed) > TOLD_FAILURES:
         note(f"and {len(failed) - TOLD_FAILURES} more; see them with: muster command show {command.id}")
     if failed:
         raise typer.Exit(FAILED)
+
+
+def failure(target: "Target", hint: str = "") -> str:
+    """``web-1: failed (ready): cannot start web``."""
+    from muster_client.humanise import clean  # noqa: PLC0415
+
+    reason = f" ({target.reason})" if target.reason else ""
+    why = "; ".join(filter(None, [target.text, hint]))
+    return clean(f"{target.agent}: {target.state}{reason}" + (f": {why}" if why else ""))
