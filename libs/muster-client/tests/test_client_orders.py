@@ -10,6 +10,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from muster_bus import AskFailed, Bus
 from muster_client import Fleet, commands, machines
@@ -380,6 +382,29 @@ def test_packed_chunks_are_unpacked_and_what_was_read_is_passed_over() -> None:
     assert reader.take(Chunks(chunks=[chunk(b"hello", packed=True)], size=9)) == b"lo"
     assert reader.take(Chunks(chunks=[chunk(b"hello"), chunk(b" you", 5)], size=9, complete=True)) == b" you"
     assert (reader.offset, reader.complete) == (9, True)
+
+
+@given(
+    pieces=st.lists(st.binary(min_size=1, max_size=50), max_size=20),
+    begin=st.integers(0, 200),
+    back=st.lists(st.integers(0, 3), min_size=40, max_size=40),
+    packed=st.booleans(),
+)
+def test_however_a_stream_was_cut_and_wherever_answers_begin_each_byte_is_read_once(
+    pieces: list[bytes], begin: int, back: list[int], packed: bool
+) -> None:
+    whole, starts = b"".join(pieces), [sum(map(len, pieces[:place])) for place in range(len(pieces))]
+    begin = min(begin, len(whole))
+    reader, read = Reader("a-1", "output/1", begin), b""
+    digest = hashlib.sha256(whole).hexdigest()
+    for earlier in back:
+        # An answer begins somewhere at or before where the reader is, and has four chunks at most.
+        first = max([place for place, start in enumerate(starts) if start <= reader.offset], default=0)
+        first = max(first - earlier, 0)
+        chunks = [chunk(pieces[at], starts[at], packed=packed) for at in range(len(pieces))]
+        answer = Chunks(chunks=chunks[first : first + 4], size=len(whole), complete=True, sha256=digest)
+        read += reader.take(answer)
+    assert (read, reader.complete) == (whole[begin:], True)
 
 
 @pytest.mark.parametrize(
