@@ -36,11 +36,13 @@ class SystemdMachine:
         self._docker = ("docker", "--host", host)
         self._image = images.systemd(host)
         self._container = ""
+        self._init = 0
 
     def command(self, name: str) -> tuple[str, ...]:
         """The argument list that runs a program in there, as root with a user session."""
-        session = "--env=XDG_RUNTIME_DIR=/run/user/0"
-        return (*self._docker, "exec", "--interactive", session, self._container, name)
+        # Ten times as quick as 'docker exec', and drivers call a lot.
+        enter = ("nsenter", f"--target={self._init}", "--mount", "--uts", "--ipc", "--net", "--pid")
+        return (*enter, "env", "XDG_RUNTIME_DIR=/run/user/0", name)
 
     @property
     def systemctl(self) -> tuple[str, ...]:
@@ -71,6 +73,8 @@ class SystemdMachine:
         done = subprocess.run(argv, capture_output=True, text=True, check=True)
         self._container = done.stdout.strip()
         try:
+            pid = ("inspect", "--format={{.State.Pid}}", self._container)
+            self._init = int(subprocess.check_output((*self._docker, *pid)))
             self._wait_until_booted()
         except BaseException:
             self.__exit__()

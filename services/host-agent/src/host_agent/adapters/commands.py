@@ -3,8 +3,11 @@
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+
+from host_agent.adapters import pidfd
 
 PLAIN = {"LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
 """So that texts are the same everywhere."""
@@ -62,13 +65,16 @@ async def started(argv: Sequence[str]) -> AsyncGenerator[asyncio.subprocess.Proc
         env=os.environ | PLAIN | _session(),
         limit=LONGEST_LINE,
     )
+    handle = pidfd.opened(process.pid)
     try:
         yield process
     finally:
-        if process.returncode is None:
+        if handle is not None:
+            # Not process.kill(): that looks for the end too, and asyncio then finds nothing to wait for.
             with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+            os.close(handle)
+        await process.wait()
 
 
 def _session() -> dict[str, str]:

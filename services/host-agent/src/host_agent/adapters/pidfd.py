@@ -16,7 +16,7 @@ async def ended(pid: int, is_it: Callable[[], bool]) -> bool:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
         return True
-    except (OSError, AttributeError):
+    except (OSError, AttributeError):  # a kernel before 5.3, or none that is Linux
         return False
     try:
         if is_it():
@@ -24,6 +24,14 @@ async def ended(pid: int, is_it: Callable[[], bool]) -> bool:
         return True
     finally:
         os.close(handle)
+
+
+def opened(pid: int) -> int | None:
+    """A descriptor of a child that was just made; None if it is gone already."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
 
 
 async def _readable(handle: int) -> None:

@@ -5,9 +5,9 @@ and starts it again as package.json says. A unit with ``Restart=`` is started ag
 the agent finds it running. So leave ``Restart=`` out, or set the package's policy to ``never`` (decision
 2).
 
-Offsets of the log are the journal's own sequence numbers: they only grow, and rotating the journal does
-not change them. A journal that was begun anew counts from the start, and an offset beyond its end reads
-from there.
+Offsets of the log are the journal's own sequence numbers: they only grow, and rotating the journal does not
+change them. A journal that was begun anew counts from the start, and an offset beyond its end reads from
+there. Of a user's units the journal does not know what a process printed that had ended before it looked.
 """
 
 import asyncio
