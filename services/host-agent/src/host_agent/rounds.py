@@ -1,25 +1,16 @@
 """What host-agent does because time has passed: sample, look whether the machine changed."""
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from host_agent.domain.machine import Machine, describe
 from host_agent.domain.speaker import Speaker
 from host_agent.domain.vitals import CpuMeter, vitals
-from host_agent.ports import Kernel
+from host_agent.ports import Kernel, Voice
 from muster_contracts.host.v1 import Vitals
-from muster_contracts.message import DurableFact, LiveFact
 from muster_runtime import Clock, Count
 
 SAMPLES = Count("muster_host_agent_samples_total", "Samples of the vitals taken.")
 DESCRIPTIONS = Count("muster_host_agent_descriptions_total", "Descriptions of the machine said.")
-
-
-class Voice(Protocol):
-    """Whatever can say a fact."""
-
-    async def say(self, *messages: LiveFact | DurableFact) -> None:
-        """Say it by its delivery class."""
 
 
 class Sampling:

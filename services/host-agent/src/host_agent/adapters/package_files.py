@@ -1,0 +1,181 @@
+"""The package.json files of this machine, found by looking at directories again and again (decision 4)."""
+
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from host_agent.domain.dependencies import cycles
+from host_agent.domain.package import Loaded
+from host_agent.domain.specifying import Unusable, name_for, parse
+from host_agent.ports import Described
+from muster_runtime import logger
+
+FILE = "package.json"
+LARGEST_BYTES = 256 * 1024
+
+log = logger(__name__)
+
+Signature = tuple[int, ...]
+"""Changes whenever a file does."""
+
+
+class WatchedPackageFiles:
+    """Looks for ``DIRECTORY/package.json`` and ``DIRECTORY/*/package.json``; hidden directories are skipped.
+
+    A look costs two ``stat`` for each package; a file is read only when its signature has changed. A
+    directory that cannot be listed leaves all that was seen in it as it was: an unmounted disk is no order to
+    stop.
+    """
+
+    def __init__(self, directories: Sequence[Path], *, as_root: bool | None = None) -> None:
+        self._directories = [Path(os.path.abspath(each)) for each in directories]  # noqa: PTH100  (links stay)
+        self._strict = os.geteuid() == 0 if as_root is None else as_root
+        self._listed: dict[Path, list[Path]] = {}
+        self._signatures: dict[Path, Signature] = {}
+        self._read: dict[Path, Loaded | str] = {}
+        self._good: dict[Path, Loaded] = {}
+        self._complaints: dict[Path, str] = {}
+        self._first = True
+
+    def look(self) -> Mapping[str, Described] | None:
+        """All that are there, by name; null if nothing has changed since the look before."""
+        signatures = {file: self._signature(file) for file in self._files()}
+        if signatures == self._signatures and not self._first:
+            return None
+        self._first = False
+        for file in self._signatures.keys() - signatures.keys():
+            self._read.pop(file, None)
+            self._good.pop(file, None)
+        for file, signature in signatures.items():
+            if signature != self._signatures.get(file):
+                self._take(file)
+        self._signatures = signatures
+        return self._described()
+
+    # Finding ------------------------------------------------------------------------------------------
+
+    def _files(self) -> Iterator[Path]:
+        for directory in self._directories:
+            try:
+                self._listed[directory] = list(_candidates(directory))
+                self._complaints.pop(directory, None)
+            except OSError as error:
+                self._complain(directory, error)
+            yield from self._listed.get(directory, ())
+
+    def _complain(self, directory: Path, error: OSError) -> None:
+        """Say once why a directory cannot be listed; one that was never there is none of our business."""
+        text = error.strerror or "unreadable"
+        if self._complaints.get(directory) == text:
+            return
+        self._complaints[directory] = text
+        if self._listed.get(directory) or not isinstance(error, FileNotFoundError):
+            log.error(
+                "cannot look for packages: keeping what is known", directory=str(directory), reason=text
+            )
+
+    def _signature(self, file: Path) -> Signature:
+        """Of the file, and of what the permissions of its directories say."""
+        found: list[int] = []
+        for path in (file, file.parent):
+            try:
+                status = path.stat()
+            except OSError as error:
+                return (error.errno or 0,)
+            found += (status.st_mode, status.st_uid, status.st_ino)
+            if path is file:
+                found += (status.st_mtime_ns, status.st_ctime_ns, status.st_size)
+        return tuple(found)
+
+    # Reading ------------------------------------------------------------------------------------------
+
+    def _take(self, file: Path) -> None:
+        try:
+            loaded = parse(self._bytes(file), file)
+        except Unusable as error:
+            self._read[file] = str(error)
+        except OSError as error:
+            self._read[file] = f"cannot use {file}: {(error.strerror or 'unreadable').lower()}"
+        else:
+            self._read[file] = self._good[file] = loaded
+
+    def _bytes(self, file: Path) -> bytes:
+        """What is in a file, if it is one to trust.
+
+        Raises:
+            OSError: it cannot be read.
+            Unusable: it is not to be trusted, or no plain file.
+        """
+        # Without O_NONBLOCK a named pipe of this name would hold up the agent for ever.
+        handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as opened:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise Unusable(f"cannot use {file}: it is no regular file")
+            if status.st_size > LARGEST_BYTES:
+                raise Unusable(f"cannot use {file}: it is larger than {LARGEST_BYTES >> 10} KiB")
+            if self._strict:
+                _trust(file, status)
+            return opened.read(LARGEST_BYTES)
+
+    # Naming -------------------------------------------------------------------------------------------
+
+    def _described(self) -> dict[str, Described]:
+        """Each file by the name of its package; whoever had a name before keeps it."""
+        found: dict[str, Described] = {}
+        for file in sorted(self._signatures, key=lambda each: (each not in self._good, str(each))):
+            read = self._read[file]
+            if isinstance(read, str):
+                self._unusable(found, file, read)
+            elif other := found.get(read.name):
+                text = f"cannot use {file}: key 'name': {read.name} is the name of {other.file}, too"
+                self._unusable(found, file, text, known=False)
+            else:
+                found[read.name] = Described(read.name, file, read)
+        return _without_cycles(found)
+
+    def _unusable(self, found: dict[str, Described], file: Path, problem: str, *, known: bool = True) -> None:
+        good = self._good.get(file) if known else None
+        if good and good.name not in found:
+            found[good.name] = Described(good.name, file, good, problem)
+            return
+        name = _free(name_for(file.parent.name), found.keys() | {each.name for each in self._good.values()})
+        found[name] = Described(name, file, None, problem)
+
+
+def _candidates(directory: Path) -> Iterator[Path]:
+    with os.scandir(directory) as entries:
+        names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    for name in names:
+        file = directory / name if name == FILE else directory / name / FILE
+        if os.path.lexists(file):
+            yield file
+
+
+def _trust(file: Path, status: os.stat_result) -> None:
+    """Refuse what any user of the machine could have written: root would run it."""
+    if status.st_mode & stat.S_IWOTH:
+        raise Unusable(f"cannot use {file}: everybody may write to it; run 'chmod o-w {file}'")
+    for directory in {file.parent, file.resolve().parent, file.parent.parent}:
+        mode = directory.stat().st_mode
+        if mode & stat.S_IWOTH and not (mode & stat.S_ISVTX and directory == file.parent.parent):
+            text = f"cannot use {file}: everybody may write to its directory {directory}"
+            raise Unusable(f"{text}; run 'chmod o-w {directory}'")
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """The name, with a number if it is taken."""
+    names = (name if number == 1 else f"{name[:58]}-{number}" for number in range(1, len(taken) + 3))
+    return next(each for each in names if each not in taken)
+
+
+def _without_cycles(found: dict[str, Described]) -> dict[str, Described]:
+    """Whoever would wait for itself for ever is refused, by the name of the whole round."""
+    graph = {name: each.loaded.spec.depends_on for name, each in found.items() if each.loaded}
+    for name, cycle in cycles(graph).items():
+        each = found[name]
+        problem = each.problem or f"cannot use {each.file}: key 'depends_on': {cycle} goes round in a circle"
+        found[name] = replace(each, problem=problem)
+    return found

@@ -1,0 +1,88 @@
+"""The machine's policy, followed while the agent runs."""
+
+import os
+import stat
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from host_agent.domain.policy import NOTHING, Policy
+from muster_runtime import logger
+
+LARGEST_BYTES = 1 << 20
+
+log = logger(__name__)
+
+
+class PolicyFile:
+    """A YAML file with the keys of ``Policy``. Without it all is allowed, but no script is listed.
+
+    It is looked at before each use, by one ``stat``. One that cannot be used allows nothing: a veto that
+    cannot be read might be any veto.
+    """
+
+    def __init__(self, path: Path, *, as_root: bool | None = None) -> None:
+        self._path = path
+        self._strict = os.geteuid() == 0 if as_root is None else as_root
+        self._stamp: tuple[int, ...] | None = None
+        self._policy = NOTHING
+        self.problem: str | None = None
+        """Why it cannot be used, and nothing is allowed."""
+
+    def now(self) -> Policy:
+        """The policy that is in force."""
+        stamp = self._look()
+        if stamp != self._stamp:
+            self._policy, self.problem = self._read()
+            self._stamp = stamp
+            if self.problem:
+                log.error("refusing every order and question about packages", reason=self.problem)
+        return self._policy
+
+    def _look(self) -> tuple[int, ...]:
+        try:
+            status = self._path.stat()
+        except OSError as error:
+            return (error.errno or 0,)
+        return (status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size, status.st_mode)
+
+    def _read(self) -> tuple[Policy, str | None]:
+        try:
+            return _parse(self._bytes()), None
+        except FileNotFoundError:
+            return Policy(), None
+        except OSError as error:
+            reason = (error.strerror or "unreadable").lower()
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            reason = f"key '{'.'.join(map(str, first['loc']))}': {first['msg']}"
+        except ValueError as error:
+            reason = str(error)
+        return NOTHING, f"cannot use {self._path}: {reason}"
+
+    def _bytes(self) -> bytes:
+        handle = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as file:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_BYTES:
+                raise ValueError("it is no regular file of at most 1 MiB")
+            if self._strict and status.st_mode & stat.S_IWOTH:
+                raise ValueError(f"everybody may write to it; run 'chmod o-w {self._path}'")
+            return file.read()
+
+
+def _parse(raw: bytes) -> Policy:
+    """What a policy says.
+
+    Raises:
+        ValueError: it is no YAML, or does not say what it should.
+    """
+    import yaml  # noqa: PLC0415  (agents without a policy do without)
+
+    from muster_runtime.yaml_loading import Loader  # noqa: PLC0415
+
+    try:
+        values = yaml.load(raw, Loader)  # noqa: S506  (a safe loader that refuses repeated keys)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(" ".join(str(error).split())) from None
+    return Policy.model_validate({} if values is None else values)

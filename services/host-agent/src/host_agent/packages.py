@@ -1,0 +1,492 @@
+"""The packages of this machine: wanted as commands and package.json say, seen as their keepers see them."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Self
+
+from host_agent.domain import dependencies
+from host_agent.domain.package import Loaded, Usage
+from host_agent.domain.reconciling import Needs
+from host_agent.domain.speaker import Speaker
+from host_agent.keeping import Change, Keeper, World
+from host_agent.ports import CannotRun, Driver, PackageFiles, Probe, Voice, Wish, Wishes
+from muster_bus.errors import MusterError
+from muster_contracts.ids import boot_of
+from muster_contracts.package import v1
+from muster_contracts.package.v1 import PackageChanged, PackageState, StopSignal
+from muster_runtime import Clock, Tasks, logger
+
+LOOK_SECONDS = 0.5
+"""Between looks for changed files."""
+
+USAGE_SECONDS = 2.0
+"""How long a driver may take to tell what a package uses; then that is not known."""
+
+PAGE = 100
+"""Packages in one answer."""
+
+SHOWN_PIDS = 200
+
+SAY_AGAIN_SECONDS = 1.0
+"""Until the next try to say what the spool could not keep."""
+
+UNSAID = 10_000
+"""Changes kept while they cannot be said; then the oldest go."""
+
+log = logger(__name__)
+
+
+class Refused(MusterError):
+    """Cannot do this to a package as things are; nothing was done. ``reason`` is stable, for programs.
+
+    Reasons: not-found, invalid, dependents, state.
+    """
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class Failed(MusterError):
+    """It was tried, and the package is not as it should be. ``reason`` is its state, or the driver's."""
+
+    def __init__(self, text: str, reason: str, exit_code: int | None = None) -> None:
+        super().__init__(text)
+        self.reason = reason
+        self.exit_code = exit_code
+
+
+class Drivers:
+    """Drivers by kind, each made when first needed: an agent without containers does not load docker."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], Driver]]) -> None:
+        self._makers = makers
+        self._made: dict[str, Driver] = {}
+
+    def __call__(self, package: Loaded) -> Driver:
+        """The driver of a package.
+
+        Raises:
+            CannotRun: this agent has none of this kind.
+        """
+        kind = package.spec.driver.value
+        if kind not in self._made:
+            if kind not in self._makers:
+                text = f"cannot start package {package.name}: this agent has no driver {kind}"
+                raise CannotRun(text, "no-driver")
+            self._made[kind] = self._makers[kind]()
+        return self._made[kind]
+
+
+class Packages:
+    """All packages of the machine; enter it to keep them, leave it and they run on."""
+
+    def __init__(  # noqa: PLR0917  (told about everything here, once)
+        self,
+        drivers: Callable[[Loaded], Driver],
+        files: PackageFiles,
+        wishes: Wishes,
+        probe: Probe,
+        speaker: Speaker,
+        voice: Voice,
+        clock: Clock,
+        *,
+        pause: Callable[[int], float] | None = None,
+    ) -> None:
+        self._files = files
+        self._wishes = wishes
+        self._speaker = speaker
+        self._voice = voice
+        self._clock = clock
+        self._keepers: dict[str, Keeper] = {}
+        self._world = World(drivers, self, wishes, probe, clock, boot_of(speaker.epoch))
+        self._tasks = Tasks(pause) if pause else Tasks()
+        self._unsaid: list[Change] = []
+        self._news = asyncio.Event()
+        self._seen = asyncio.Event()
+        self._cpu: dict[str, tuple[str, float, float]] = {}
+        self._closing = False
+
+    async def __aenter__(self) -> Self:
+        self._tasks.spawn("package files", self._watch)
+        self._tasks.spawn("package news", self._say)
+        await self._seen.wait()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._tasks.close()
+        for keeper in self._keepers.values():
+            keeper.close()
+        await self._say_all()
+
+    # What is seen ---------------------------------------------------------------------------------------
+
+    def graph(self) -> dict[str, Sequence[str]]:
+        """Who depends on whom, as last described."""
+        return {name: each.loaded.spec.depends_on if each.loaded else () for name, each in self._all()}
+
+    def needs(self, name: str) -> tuple[Needs, str]:
+        """How that is what a package depends on, and what is wrong with it, for people."""
+        answer = Needs.READY
+        keeper = self._keepers[name]
+        for other in keeper.loaded.spec.depends_on if keeper.loaded else ():
+            if (found := self._keepers.get(other)) is None:
+                file = keeper.described.file if keeper.described else ""
+                return Needs.BROKEN, f"there is no package {other} ({file}: key 'depends_on')"
+            if (state := _as_a_need(found)) is Needs.BROKEN:
+                return state, f"it depends on {other}, which is {_SAID.get(found.state, found.state.value)}"
+            if state is Needs.COMING:
+                answer = state
+        return answer, ""
+
+    def changed(self, change: Change) -> None:
+        """A package is in another state: whoever depends on it looks again, and the fleet is told."""
+        self._unsaid.append(change)
+        del self._unsaid[:-UNSAID]
+        self._news.set()
+        if change.now is None:
+            self._drop(change.name)
+        for name in dependencies.direct_dependents(self.graph(), change.name):
+            self._keepers[name].wake()
+
+    def _drop(self, name: str) -> None:
+        self._keepers.pop(name, None)
+        self._cpu.pop(name, None)
+
+    def _all(self) -> Iterable[tuple[str, Keeper]]:
+        return sorted(self._keepers.items())
+
+    def _keeper(self, name: str) -> Keeper:
+        if keeper := self._keepers.get(name):
+            return keeper
+        raise Refused(
+            f"cannot find package {name}: no package.json on this machine describes it", "not-found"
+        )
+
+    def _usable(self, name: str) -> Keeper:
+        keeper = self._keeper(name)
+        if keeper.loaded is None or (keeper.file_problem and not keeper.alive):
+            raise Refused(f"cannot use package {name}: {keeper.problem}", "invalid")
+        return keeper
+
+    # Files and news -------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        while True:
+            self.look()
+            self._seen.set()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def look(self) -> None:
+        """Look at the files once, and tell each keeper whose package.json has changed."""
+        if (found := self._files.look()) is None or self._closing:
+            return
+        for name in self._keepers.keys() - found.keys():
+            self._keepers[name].describe(None)
+        for name, described in found.items():
+            if keeper := self._keepers.get(name):
+                if keeper.described != described:
+                    keeper.describe(described)
+            else:
+                self._keepers[name] = Keeper(described, self._world)
+        for name, keeper in self._all():
+            keeper.wake()  # whom it depends on may have come or gone
+            if f"package {name}" not in self._tasks.names:
+                self._tasks.spawn(f"package {name}", keeper.keep)
+
+    async def _say(self) -> None:
+        while True:
+            await self._news.wait()
+            try:
+                await self._say_all()
+            except MusterError as error:
+                log.error("cannot say how packages are: trying again", reason=str(error))  # noqa: TRY400
+                await asyncio.sleep(SAY_AGAIN_SECONDS)
+
+    async def _say_all(self) -> None:
+        self._news.clear()
+        while batch := self._unsaid[:100]:
+            await self._voice.say(*(self._fact(change) for change in batch))
+            del self._unsaid[: len(batch)]
+
+    def _fact(self, change: Change) -> PackageChanged:
+        return PackageChanged(
+            occurred_at=change.at, agent_id=self._speaker.agent_id, epoch=self._speaker.epoch,
+            package=change.name, was=change.was, now=change.now, reason=change.reason,
+            text=change.text[:2000] if change.text else None, version=change.version, pid=change.pid,
+            exit_code=change.exit_code, restarts=change.restarts,
+        )  # fmt: skip
+
+    # Orders ---------------------------------------------------------------------------------------------
+
+    async def start(self, name: str) -> None:
+        """Start a package and what it depends on; returns when it is ready.
+
+        Raises:
+            Refused: there is no such package, or its package.json cannot be used.
+            Failed: it does not run.
+        """
+        await self._want_with_requirements(name)
+        for each in self._requirements(name):
+            self._keepers[each].want(wanted=True)
+        await self._until_ready(name)
+
+    async def restart(self, name: str) -> None:
+        """Stop a package if it runs, start it and what it depends on; returns when it is ready.
+
+        Raises:
+            Refused: there is no such package, or its package.json cannot be used.
+            Failed: it does not run.
+        """
+        await self._want_with_requirements(name)
+        for each in self._requirements(name) - {name}:
+            self._keepers[each].want(wanted=True)
+        self._keeper(name).restart()
+        await self._until_ready(name)
+
+    async def stop(self, name: str, *, cascade: bool = False) -> None:
+        """Stop a package for good; with ``cascade`` all that depends on it first.
+
+        Raises:
+            Refused: there is no such package, or others that depend on it run.
+            Failed: it could not be stopped.
+        """
+        self._keeper(name)
+        graph = self.graph()
+        above = sorted(each for each in dependencies.dependents(graph, name) if self._keepers[each].alive)
+        if above and not cascade:
+            text = f"cannot stop package {name}: {', '.join(above)} that depend on it run; stop them first"
+            raise Refused(f"{text}, or cascade", "dependents")
+        stopped = {name, *(dependencies.dependents(graph, name) if cascade else ())}
+        await self._remember(stopped, wanted=False)
+        for wave in reversed(dependencies.start_waves(graph, stopped)):
+            await self._stop_wave(wave)
+
+    async def pause(self, name: str) -> None:
+        """Hold a package.
+
+        Raises:
+            Refused, CannotRun: it does not run, or cannot be held.
+        """
+        await self._keeper(name).pause()
+
+    async def resume(self, name: str) -> None:
+        """Let a package that is held go on.
+
+        Raises:
+            Refused, CannotRun: it is not held, or cannot be let go.
+        """
+        await self._keeper(name).resume()
+
+    async def signal(self, name: str, signal: StopSignal) -> None:
+        """Send a signal to a package's main process.
+
+        Raises:
+            Refused, CannotRun: it does not run, or must not be sent one.
+        """
+        keeper = self._keeper(name)
+        run, package = keeper.run, keeper.active
+        if run is None or package is None:
+            raise Refused(f"cannot signal package {name}: it is {keeper.state}", "state")
+        await keeper.driver().signal(package, run, signal)
+
+    async def stop_all(self) -> None:
+        """Stop every package, dependents first, for as long as the agent is away; what is wanted stays so."""
+        self._closing = True
+        for wave in reversed(dependencies.start_waves(self.graph())):
+            keepers = [self._keepers[name] for name in wave if name in self._keepers]
+            for keeper in keepers:
+                keeper.shut()
+            await asyncio.gather(*(_until_down(keeper) for keeper in keepers))
+
+    def state(self, name: str) -> tuple[PackageState, int | None, str]:
+        """State, pid and version of a package.
+
+        Raises:
+            Refused: there is no such package.
+        """
+        keeper = self._keeper(name)
+        return keeper.state, keeper.run.pid if keeper.run else None, _version(keeper)
+
+    def runs(self, name: str) -> bool:
+        """Whether a package has a process."""
+        return self._keeper(name).alive
+
+    def loaded(self, name: str) -> Loaded:
+        """What a package's package.json says, or said when it could last be used.
+
+        Raises:
+            Refused: there is no such package, or it never could be used.
+        """
+        keeper = self._keeper(name)
+        if keeper.loaded is None:
+            raise Refused(f"cannot use package {name}: {keeper.problem}", "invalid")
+        return keeper.loaded
+
+    def _requirements(self, name: str) -> set[str]:
+        return {name} | dependencies.requirements(self.graph(), name)
+
+    async def _want_with_requirements(self, name: str) -> None:
+        self._usable(name)
+        await self._remember(self._requirements(name), wanted=True)
+
+    async def _remember(self, names: Iterable[str], *, wanted: bool) -> None:
+        """On the disk before anything is done: a crash in between is made good by the next agent."""
+        wishes: dict[str, Wish | None] = {
+            name: replace(self._wishes.of(name), wanted=wanted) for name in names
+        }
+        try:
+            await self._wishes.remember(wishes)
+        except OSError as error:
+            raise Failed(f"cannot remember what is wanted: {error}", "failed") from None
+
+    async def _until_ready(self, name: str) -> None:
+        keeper = self._keeper(name)
+        await keeper.until(lambda: _has_settled(keeper))
+        well = keeper.state in _RUNS or (keeper.state is PackageState.EXITED and keeper.exit_code == 0)
+        if not well:
+            text = keeper.problem or f"cannot start package {name}: it is {keeper.state}"
+            code = keeper.exit_code if keeper.state in _ENDED else None
+            raise Failed(text if text.startswith("cannot") else f"cannot start package {name}: {text}",
+                         keeper.state.value, code)  # fmt: skip
+
+    async def _stop_wave(self, wave: Sequence[str]) -> None:
+        keepers = [self._keepers[name] for name in wave if name in self._keepers]
+        for keeper in keepers:
+            keeper.want(wanted=False)
+        await asyncio.gather(*(_until_down(keeper) for keeper in keepers))
+        for keeper in keepers:
+            if keeper.alive or not keeper.looked:
+                raise Failed(keeper.problem or f"cannot stop package {keeper.name}", keeper.state.value)
+
+    # Questions ------------------------------------------------------------------------------------------
+
+    async def page(self, after: str | None = None) -> tuple[list[v1.Package], str | None]:
+        """Packages behind ``after`` by name, one page of them, and the last name if there are more."""
+        names = [name for name, _ in self._all() if after is None or name > after]
+        shown = [self._keepers[name] for name in names[:PAGE]]
+        usages = await asyncio.gather(*(self._usage(keeper) for keeper in shown))
+        packages = [self._package(keeper, usage) for keeper, usage in zip(shown, usages, strict=True)]
+        return packages, names[PAGE - 1] if len(names) > PAGE else None
+
+    async def detail(self, name: str) -> v1.PackageDetail:
+        """All that is known of a package, but for its configuration files.
+
+        Raises:
+            Refused: there is no such package.
+        """
+        keeper = self._keeper(name)
+        usage = await self._usage(keeper)
+        spec = keeper.active.spec if keeper.active else None
+        return v1.PackageDetail(
+            agent_id=self._speaker.agent_id,
+            package=self._package(keeper, usage),
+            description=spec.description if spec else "",
+            command=_command(keeper.active),
+            user=spec.user if spec else None,
+            environment=sorted(spec.environment) if spec else [],
+            secrets=sorted(spec.secrets) if spec else [],
+            dependents=dependencies.direct_dependents(self.graph(), name),
+            pids=sorted(usage.pids)[:SHOWN_PIDS],
+        )
+
+    async def read_log(self, name: str, lines: int, from_offset: int | None) -> tuple[list[str], int, bool]:
+        """As the driver's.
+
+        Raises:
+            Refused: there is no such package, or it never could be used.
+            CannotRun: its log cannot be read.
+        """
+        keeper = self._keeper(name)
+        if keeper.active is None:
+            raise Refused(f"cannot read the log of package {name}: {keeper.problem}", "invalid")
+        return await keeper.driver().read_log(keeper.active, lines, from_offset)
+
+    async def _usage(self, keeper: Keeper) -> Usage:
+        package, run = keeper.active, keeper.run
+        if run is None or package is None:
+            return Usage()
+        try:
+            async with asyncio.timeout(USAGE_SECONDS):
+                return await keeper.driver().usage(package, run)
+        except (CannotRun, TimeoutError, OSError):
+            return Usage()
+
+    def _package(self, keeper: Keeper, usage: Usage) -> v1.Package:
+        active = keeper.active
+        file = keeper.described.file if keeper.described else active and active.file
+        return v1.Package(
+            name=keeper.name, version=_version(keeper), driver=active.spec.driver if active else None,
+            state=keeper.state, since=keeper.since, wanted=keeper.wanted,
+            pid=keeper.run.pid if keeper.run else None, uptime_seconds=keeper.uptime_seconds,
+            restarts=keeper.restarts, processes=len(usage.pids), memory_bytes=usage.memory_bytes,
+            cpu_percent=self._cpu_percent(keeper, usage),
+            depends_on=list(active.spec.depends_on) if active else [],
+            problem=keeper.problem[:2000] if keeper.problem else None,
+            exit_code=keeper.exit_code, file=str(file) if file else None,
+        )  # fmt: skip
+
+    def _cpu_percent(self, keeper: Keeper, usage: Usage) -> float | None:
+        """Of one CPU since the look before; none at the first look at a run."""
+        if usage.cpu_seconds is None or keeper.run is None:
+            return None
+        now, run = self._clock.monotonic(), keeper.run.id
+        before = self._cpu.get(keeper.name)
+        self._cpu[keeper.name] = (run, now, usage.cpu_seconds)
+        if before is None or before[0] != run or now - before[1] < 0.01:
+            return None
+        return round(max(0.0, usage.cpu_seconds - before[2]) / (now - before[1]) * 100, 1)
+
+
+_RUNS = (PackageState.RUNNING, PackageState.PAUSED)
+_ENDED = (PackageState.EXITED, PackageState.BACKOFF, PackageState.CRASH_LOOP)
+_ON_THE_WAY = (PackageState.STARTING, PackageState.STOPPING)
+_SAID = {
+    PackageState.BACKOFF: "starting again and again",
+    PackageState.CRASH_LOOP: "in a crash loop",
+    PackageState.FAILED: "failing to start",
+}
+"""What a state is called in a sentence, where its own name is no such thing."""
+
+
+def _as_a_need(keeper: Keeper) -> Needs:
+    """How a package is for those that depend on it."""
+    if keeper.state is PackageState.RUNNING:
+        return Needs.READY
+    if keeper.state is PackageState.STARTING:
+        return Needs.COMING
+    begins = keeper.state in (PackageState.STOPPED, PackageState.STOPPING) and keeper.wanted
+    unknown = not keeper.looked and keeper.state is not PackageState.FAILED
+    return Needs.COMING if begins or unknown else Needs.BROKEN
+
+
+def _has_settled(keeper: Keeper) -> bool:
+    """Whether a package that is to run has got there, or got stuck."""
+    if keeper.restarting or keeper.state in _ON_THE_WAY:
+        return False
+    if keeper.state is PackageState.STOPPED:
+        return keeper.looked and not keeper.wanted
+    return True
+
+
+async def _until_down(keeper: Keeper) -> None:
+    """Return when nothing of a package runs, or that cannot be brought about or even told."""
+
+    def down() -> bool:
+        if not keeper.looked:
+            return keeper.state is PackageState.FAILED
+        return keeper.refuses_to_stop or keeper.state in (PackageState.STOPPED, PackageState.INVALID)
+
+    await keeper.until(down)
+
+
+def _version(keeper: Keeper) -> str:
+    return keeper.active.spec.version if keeper.active else ""
+
+
+def _command(package: Loaded | None) -> list[str]:
+    if package is None:
+        return []
+    spec = package.spec
+    return spec.command or [each for each in (spec.unit or spec.image,) if each]
