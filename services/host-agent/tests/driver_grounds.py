@@ -127,7 +127,7 @@ class DockerGround(DriverGround):
     def __init__(self, directory: Path, host: str, image: str) -> None:
         super().__init__(directory)
         self._host = host
-        self._image = image
+        self.image = image
         self._drivers: list[DockerDriver] = []
 
     def driver(self) -> DockerDriver:
@@ -135,13 +135,13 @@ class DockerGround(DriverGround):
         return self._drivers[-1]
 
     def specify(self, name: str, script: str) -> dict[str, Any]:
-        return {"driver": "docker", "image": self._image, "command": ["sh", "-c", script]}
+        return {"driver": "docker", "image": self.image, "command": ["sh", "-c", script]}
 
     def specify_nothing(self, name: str) -> dict[str, Any]:
         return {"driver": "docker", "image": "muster-test-no-such-image"}
 
     def specify_broken(self, name: str) -> dict[str, Any]:
-        return {"driver": "docker", "image": self._image, "command": ["/nowhere/at-all"]}
+        return {"driver": "docker", "image": self.image, "command": ["/nowhere/at-all"]}
 
     def traces(self, package: Loaded) -> str:
         return self.docker("ps", "--all", "--quiet", f"--filter=name=muster-{package.name}")

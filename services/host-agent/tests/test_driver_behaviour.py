@@ -315,3 +315,16 @@ async def test_a_start_that_fails_leaves_nothing_behind(ground: DriverGround, dr
     assert told.value.reason == "no-executable"
     assert ground.traces(package) == ""
     assert await driver.find(package) is None
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.01, 0.03, 0.1])
+async def test_a_start_that_is_called_off_leaves_nothing_running(
+    ground: DriverGround, driver: Driver, seconds: float
+) -> None:
+    package = ground.package(WELL_BEHAVED)
+    try:
+        run = await asyncio.wait_for(driver.start(package), seconds)
+    except TimeoutError:
+        assert await driver.find(package) is None
+    else:  # a fast machine had started it
+        await driver.stop(package, run)

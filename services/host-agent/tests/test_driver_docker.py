@@ -155,6 +155,28 @@ async def test_a_directory_that_is_missing_is_told_and_not_made(ground: DockerGr
 
 
 @pytest.mark.needs("docker", "busybox")
+async def test_by_a_volume_the_engine_would_make_the_directory(ground: DockerGround, tmp_path: Path) -> None:
+    ground.docker("run", "--rm", f"--volume={tmp_path}/none:/in", ground.image, "true")
+    assert "none" in os.listdir(tmp_path)  # noqa: PTH208  (asked once, in a test)
+
+
+@pytest.mark.needs("docker", "busybox")
+async def test_what_ended_stays_ended_until_the_agent_starts_it(ground: DockerGround) -> None:
+    package, driver = ground.package("exit 3"), ground.driver()
+    await driver.wait(package, await driver.start(package))
+    made = inspected(ground, package)
+    assert (made["State"]["Status"], made["RestartCount"]) == ("exited", 0)
+
+
+@pytest.mark.needs("docker", "busybox")
+async def test_by_a_policy_of_its_own_the_engine_would_start_it_again(ground: DockerGround) -> None:
+    package = ground.package("exit 3")
+    name = f"muster-{package.name}"
+    ground.docker("run", "--detach", "--restart=always", f"--name={name}", ground.image, "sh", "-c", "exit 3")
+    await until(lambda: inspected(ground, package)["RestartCount"] > 1)
+
+
+@pytest.mark.needs("docker", "busybox")
 async def test_a_user_the_image_does_not_know_is_told(ground: DockerGround) -> None:
     package = ground.package("exit 0", user="nobody-at-all")
     with pytest.raises(CannotRun, match="nobody-at-all") as told:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,10 +88,18 @@ async def ground(machine: SystemdMachine, tmp_path: Path) -> AsyncGenerator[Syst
 
 @pytest.mark.needs("systemd-machine")
 async def test_a_unit_named_like_an_option_is_a_unit(ground: SystemdGround) -> None:
-    strange = ground.loaded("strange", {"driver": "systemd", "unit": "--version.service"})
+    plain = ground.unit("[Service]\nExecStart=/bin/true")
+    # The specification refuses such a name; this is the second guard.
+    strange = replace(plain, spec=plain.spec.model_copy(update={"unit": "--version.service"}))
     with pytest.raises(CannotRun) as told:
         await ground.driver().start(strange)
     assert told.value.reason == "no-unit"
+
+
+@pytest.mark.needs("systemd-machine")
+def test_without_a_guard_it_would_be_an_option(machine: SystemdMachine) -> None:
+    with pytest.raises(RuntimeError, match="unrecognized option"):
+        machine.run("systemctl", "start", "--version.service")
 
 
 @pytest.mark.needs("systemd-machine")

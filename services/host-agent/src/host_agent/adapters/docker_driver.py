@@ -163,13 +163,19 @@ class DockerDriver:
 
     async def _make(self, package: Loaded, run: str, options: Mapping[str, Any]) -> None:
         """Create and start it, or leave nothing behind."""
-        labels = {PACKAGE_LABEL: package.name, RUN_LABEL: run, DIGEST_LABEL: package.digest}
+        making = asyncio.ensure_future(self._create_and_start(package, run, options))
         try:
-            await self._ask(package, "create", partial(_create, package, labels, options))
-            await self._ask(package, "start", lambda client: client.start(_name(package)))
+            await asyncio.shield(making)
         except BaseException:
-            await asyncio.shield(self._discard(package, run))
+            # The engine cannot be told to forget a call: see it through, then undo it.
+            await asyncio.wait([making])
+            await self._discard(package, run)
             raise
+
+    async def _create_and_start(self, package: Loaded, run: str, options: Mapping[str, Any]) -> None:
+        labels = {PACKAGE_LABEL: package.name, RUN_LABEL: run, DIGEST_LABEL: package.digest}
+        await self._ask(package, "create", partial(_create, package, labels, options))
+        await self._ask(package, "start", lambda client: client.start(_name(package)))
 
     async def _discard(self, package: Loaded, run: str) -> None:
         found = await self._look(package)
