@@ -25,7 +25,8 @@ def copy(tmp_path: Path) -> Path:
     for part in ("schemas", "examples", "published"):
         if (ROOT / "contracts" / part).exists():
             shutil.copytree(ROOT / "contracts" / part, tmp_path / "contracts" / part)
-    shutil.copy(ROOT / "contracts" / "asyncapi.json", tmp_path / "contracts")
+    for file in ("asyncapi.json", "package.schema.json"):
+        shutil.copy(ROOT / "contracts" / file, tmp_path / "contracts")
     return tmp_path
 
 

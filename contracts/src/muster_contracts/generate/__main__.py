@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from muster_contracts import catalogue
-from muster_contracts.generate import asyncapi, examples, fleet_map, published, schemas
+from muster_contracts.generate import asyncapi, examples, fleet_map, packages, published, schemas
 from muster_contracts.generate.command import home, run
 from muster_contracts.generate.files import Plan, joined
 
@@ -19,6 +19,7 @@ def everything(root: Path) -> Plan:
         examples.plan(models, root / "contracts"),
         asyncapi.plan(kinds, root / "contracts"),
         fleet_map.plan(kinds, root),
+        packages.plan(root),
     )
 
 

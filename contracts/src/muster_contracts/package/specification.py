@@ -3,18 +3,35 @@
 The published JSON Schema is ``contracts/package.schema.json``.
 """
 
+from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from muster_contracts.ids import PackageName
 from muster_contracts.package.v1 import Driver, StopSignal
 
 VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 NoNul = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=32_768)]
+
+
+def _confined(path: str) -> str:
+    """A relative path stays below its directory, whatever is there."""
+    if ".." in PurePosixPath(path).parts:
+        raise ValueError("it leads out of the directory of package.json by '..'; give an absolute path")
+    return path
+
+
+def _names_a_file(path: str) -> str:
+    if not PurePosixPath(path).name or path.endswith("/"):
+        raise ValueError("it names no file")
+    return path
+
+
 FilePath = Annotated[
     str,
-    StringConstraints(pattern=r"^[^\x00\n]+$", max_length=4096),
+    StringConstraints(pattern=r"^[^\x00-\x1f]+$", max_length=4096),
+    AfterValidator(_confined),
     Field(description="A path; a relative one is below the directory of package.json."),
 ]
 FileKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -59,8 +76,10 @@ class Restart(_Strict):
 class Stop(_Strict):
     """How a package is stopped: a signal, then, when it has not ended in time, SIGKILL to its whole tree."""
 
-    signal: StopSignal = StopSignal.TERM
-    timeout_seconds: float = Field(default=10.0, ge=0.1, le=3600)
+    signal: StopSignal = Field(default=StopSignal.TERM, description="What it is sent first.")
+    timeout_seconds: float = Field(
+        default=10.0, ge=0.1, le=3600, description="How long it may take; then it is killed."
+    )
 
 
 class Ready(_Strict):
@@ -88,7 +107,9 @@ class Log(_Strict):
 class Configured(_Strict):
     """A configuration file that may be read and replaced by command."""
 
-    path: FilePath
+    path: Annotated[FilePath, AfterValidator(_names_a_file)] = Field(
+        description="Where it is; a relative one is below the directory of package.json. No links."
+    )
     mode: str = Field(default="0644", pattern=r"^0?[0-7]{3}$", description="Permissions of a new file.")
     check: list[NoNul] | None = Field(
         default=None,
@@ -100,48 +121,56 @@ class Configured(_Strict):
 class HttpCheck(_Strict):
     """A health check by HTTP."""
 
-    kind: Literal["http"]
-    url: str = Field(max_length=2000)
-    status: list[int] = Field(default=[200])
+    kind: Literal["http"] = Field(description="By HTTP.")
+    url: str = Field(max_length=2000, description="What is fetched.")
+    status: list[int] = Field(default=[200], description="Codes that are well.")
 
 
 class TcpCheck(_Strict):
     """A health check by connecting."""
 
-    kind: Literal["tcp"]
-    port: int = Field(ge=1, le=65535)
-    host: str = "127.0.0.1"
+    kind: Literal["tcp"] = Field(description="By connecting.")
+    port: int = Field(ge=1, le=65535, description="The port that accepts connections.")
+    host: str = Field(default="127.0.0.1", description="The address it is on.")
 
 
 class ProcessCheck(_Strict):
     """A health check of the main process."""
 
-    kind: Literal["process"]
+    kind: Literal["process"] = Field(description="Of the main process.")
 
 
 class ScriptCheck(_Strict):
     """A health check by a command of its own: 0 ok, 1 warning, 2 critical."""
 
-    kind: Literal["script"]
-    command: list[NoNul] = Field(min_length=1)
+    kind: Literal["script"] = Field(description="By a command.")
+    command: list[NoNul] = Field(min_length=1, description="The program and its arguments.")
 
 
 class Check(_Strict):
     """One health check and its schedule."""
 
-    name: FileKey
-    check: Annotated[HttpCheck | TcpCheck | ProcessCheck | ScriptCheck, Field(discriminator="kind")]
-    every_seconds: float = Field(default=30.0, ge=1, le=86_400)
-    timeout_seconds: float = Field(default=5.0, ge=0.1, le=3600)
+    name: FileKey = Field(description="What it is called.")
+    check: Annotated[
+        HttpCheck | TcpCheck | ProcessCheck | ScriptCheck,
+        Field(discriminator="kind", description="What is looked at, by kind."),
+    ]
+    every_seconds: float = Field(default=30.0, ge=1, le=86_400, description="Between looks.")
+    timeout_seconds: float = Field(default=5.0, ge=0.1, le=3600, description="A look may take this long.")
 
 
 class Specification(_Strict):
     """One package."""
 
-    name: PackageName
-    version: str = Field(default="0", max_length=64, pattern=r"^[A-Za-z0-9._+~-]+$")
-    description: str = Field(default="", max_length=1000)
-    driver: Driver = Driver.PROCESS
+    name: PackageName = Field(description="Of the package; one of its kind on a machine.")
+    version: str = Field(
+        default="0",
+        max_length=64,
+        pattern=r"^[A-Za-z0-9._+~-]+$",
+        description="Of what is run: raise it, and it is restarted.",
+    )
+    description: str = Field(default="", max_length=1000, description="For people.")
+    driver: Driver = Field(default=Driver.PROCESS, description="What keeps its processes.")
     enabled: bool = Field(
         default=True, description="Whether it is started by itself, until a command says otherwise."
     )
@@ -154,7 +183,9 @@ class Specification(_Strict):
     directory: FilePath | None = Field(
         default=None, description="Where it runs; by default the directory of package.json."
     )
-    environment: dict[VariableName, NoNul] = Field(default_factory=dict, max_length=256)
+    environment: dict[VariableName, NoNul] = Field(
+        default_factory=dict, max_length=256, description="Variables and their values."
+    )
     environment_files: list[FilePath] = Field(
         default_factory=list,
         max_length=16,
@@ -167,11 +198,14 @@ class Specification(_Strict):
         default=None, max_length=64, description="Whom it runs as; by default as the agent."
     )
     group: str | None = Field(default=None, max_length=64, description="By default the user's own.")
-    umask: str | None = Field(default=None, pattern=r"^0?[0-7]{3}$")
+    umask: str | None = Field(
+        default=None, pattern=r"^0?[0-7]{3}$", description="In octal, such as 027; by default the agent's."
+    )
 
     unit: str | None = Field(
         default=None,
-        pattern=r"^[A-Za-z0-9:_.@-]{1,200}\.service$",
+        # Never what systemctl could take for an option.
+        pattern=r"^[A-Za-z0-9:_.@][A-Za-z0-9:_.@-]{0,199}\.service$",
         description="For the driver systemd: the unit that is controlled.",
     )
     user_unit: bool = Field(
@@ -193,14 +227,18 @@ class Specification(_Strict):
         default_factory=dict, max_length=32, description="For docker: a path here to 'path inside[:ro]'."
     )
 
-    depends_on: list[PackageName] = Field(default_factory=list, max_length=64)
-    stop: Stop = Stop()
+    depends_on: list[PackageName] = Field(
+        default_factory=list,
+        max_length=64,
+        description="Packages that have to be ready before it is started.",
+    )
+    stop: Stop = Field(default=Stop(), description="How it is stopped.")
     reload_signal: StopSignal = Field(
         default=StopSignal.HUP, description="What makes it read its files again."
     )
-    ready: Ready = Ready()
-    restart: Restart = Restart()
-    log: Log = Log()
+    ready: Ready = Field(default=Ready(), description="What tells that it is ready.")
+    restart: Restart = Field(default=Restart(), description="What follows when it ends by itself.")
+    log: Log = Field(default=Log(), description="What is kept of what it prints.")
     checks: list[Check] = Field(default_factory=list, max_length=64, description="Health checks.")
     configuration: dict[FileKey, Configured] = Field(
         default_factory=dict, max_length=64, description="Its configuration files, by the name commands use."

@@ -40,7 +40,7 @@ class PackageState(StrEnum):
     BACKOFF = "backoff"
     """It ended by itself and will be started again in a moment."""
     CRASH_LOOP = "crash_loop"
-    """It ended again and again; it is tried again, at the longest pause."""
+    """It ended again and again; it is tried again, at pauses that grow to the longest."""
     BLOCKED = "blocked"
     """It should run, and what it depends on does not."""
     FAILED = "failed"
