@@ -18,8 +18,8 @@ async def until_ready(package: Loaded, run: Run, probe: Probe) -> str | None:
     missing: str | None = "it is not ready"
     try:
         async with asyncio.timeout(ready.timeout_seconds):
-            while missing := await _missing(package, run, probe):
-                await asyncio.sleep(LOOK_SECONDS)  # noqa: ASYNC110  (nobody tells when)
+            while missing := await _missing(package, run, probe):  # noqa: ASYNC110  (nobody tells)
+                await asyncio.sleep(LOOK_SECONDS)
     except TimeoutError:
         return missing
     return None
