@@ -8,6 +8,7 @@ and used by the next.
 
 import contextlib
 import fcntl
+import functools
 import os
 import select
 import shutil
@@ -30,8 +31,9 @@ def cache() -> Path:
     return folder
 
 
+@functools.cache
 def is_to_be_had() -> bool:
-    """Whether ``running`` would give an engine: one answers, or root can start one."""
+    """Whether ``running`` would give an engine: one answers, or root can start one. Asked once."""
     return answers(None) or (os.geteuid() == 0 and all(map(_program, ("docker", "dockerd", "iptables"))))
 
 
@@ -51,7 +53,7 @@ def running() -> Generator[str]:
         RuntimeError: the private engine does not start; its log is in the text.
     """
     if answers(None):
-        yield os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+        yield _usual_host()
         return
     engine = _PrivateEngine(cache() / "engine")
     engine.begin_to_use()
@@ -59,6 +61,12 @@ def running() -> Generator[str]:
         yield engine.host
     finally:
         engine.end_to_use()
+
+
+def _usual_host() -> str:
+    """Where the docker command goes by itself."""
+    argv = ["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"]
+    return subprocess.check_output(argv, text=True).strip()
 
 
 class _PrivateEngine:
