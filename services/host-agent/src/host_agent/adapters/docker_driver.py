@@ -43,6 +43,9 @@ POLL_SECONDS = 0.25
 SETTLE_SECONDS = 0.02
 """Between looks until the engine has noticed what the kernel told us."""
 
+KILL_SECONDS = 30.0
+"""What hangs in the kernel does not end by SIGKILL either."""
+
 ENGINE_AWAY_SECONDS = 1.0
 """Between tries while the engine does not answer."""
 
@@ -103,7 +106,11 @@ class DockerDriver:
                 return await asyncio.wait_for(self.wait(package, run), package.spec.stop.timeout_seconds)
             except TimeoutError:
                 await self._send(package, "KILL")
-        return await self.wait(package, run)
+        try:
+            return await asyncio.wait_for(self.wait(package, run), KILL_SECONDS)
+        except TimeoutError:
+            text = f"its container has not ended {KILL_SECONDS:g} s after SIGKILL"
+            raise CannotRun(f"cannot stop package {package.name}: {text}") from None
 
     async def signal(self, package: Loaded, run: Run, signal: StopSignal) -> None:
         """Send a signal to the container's process 1."""

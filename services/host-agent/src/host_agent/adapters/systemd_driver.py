@@ -33,6 +33,11 @@ POLL_SECONDS = 0.25
 SETTLE_SECONDS = 0.02
 """Between looks until systemd has noticed what the kernel told us."""
 
+KILL_SECONDS = 30.0
+"""What hangs in the kernel does not end by SIGKILL either."""
+
+KILLS = 30
+
 AWAY_SECONDS = 1.0
 """Between tries while systemd does not answer."""
 
@@ -216,12 +221,12 @@ class SystemdDriver:
     async def _end(self, package: Loaded) -> Unit:
         """SIGKILL to all of it, again until nothing is left: it may fork while it is killed."""
         await self._order(package, "stop", "--no-block")
-        while True:
+        for _ in range(KILLS):
             await self._send(package, "KILL", whom="all")
-            try:
-                return await asyncio.wait_for(self._rest(package), 1.0)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                return await asyncio.wait_for(self._rest(package), KILL_SECONDS / KILLS)
+        text = f"unit {package.spec.unit} has not ended {KILL_SECONDS:g} s after SIGKILL"
+        raise CannotRun(f"cannot stop package {package.name}: {text}")
 
     # The commands ------------------------------------------------------------------------------------
 
