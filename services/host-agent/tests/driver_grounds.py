@@ -126,12 +126,12 @@ class DockerGround(DriverGround):
 
     def __init__(self, directory: Path, host: str, image: str) -> None:
         super().__init__(directory)
-        self._host = host
+        self.host = host
         self.image = image
         self._drivers: list[DockerDriver] = []
 
     def driver(self) -> DockerDriver:
-        self._drivers.append(DockerDriver(self._host))
+        self._drivers.append(DockerDriver(self.host))
         return self._drivers[-1]
 
     def specify(self, name: str, script: str) -> dict[str, Any]:
@@ -148,7 +148,7 @@ class DockerGround(DriverGround):
 
     def docker(self, *arguments: str) -> str:
         """The engine's own client, as another witness."""
-        argv = ["docker", "--host", self._host, *arguments]
+        argv = ["docker", "--host", self.host, *arguments]
         return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
 
     async def clean_up(self) -> None:

@@ -1,7 +1,9 @@
 """What only containers do, and how the engine's refusals are told."""
 
+import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 from driver_grounds import DockerGround
 
+from host_agent.adapters.docker_driver import DockerDriver
 from host_agent.domain.package import Loaded
 from host_agent.ports import CannotRun
 from muster_testing import images
@@ -43,6 +46,40 @@ async def test_an_engine_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(CannotRun, match="start it") as told:
         await ground.driver().start(ground.package("exit 0"))
     assert told.value.reason == "no-driver"
+
+
+async def test_an_agent_without_the_library_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "docker", None)
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(f"{tmp_path}/docker.sock")
+        door.listen()
+        ground = DockerGround(tmp_path, f"unix://{tmp_path}/docker.sock", "any")
+        with pytest.raises(CannotRun, match=r"install host-agent\[docker\]") as told:
+            await ground.driver().start(ground.package("exit 0"))
+    assert told.value.reason == "no-driver"
+
+
+@pytest.mark.needs("docker", "busybox")
+async def test_an_engine_that_goes_and_comes_back_is_waited_for(
+    ground: DockerGround, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("host_agent.adapters.docker_driver.ENGINE_AWAY_SECONDS", 0.02)
+    door = tmp_path / "docker.sock"
+    door.symlink_to(ground.host.removeprefix("unix://"))
+    driver = DockerDriver(f"unix://{door}")
+    package = ground.package(FOREVER)
+    end = asyncio.create_task(driver.wait(package, await driver.start(package)))
+    door.unlink()
+    with pytest.raises(CannotRun, match="no engine answers"):
+        await driver.find(package)
+
+    ground.docker("kill", f"muster-{package.name}")
+    assert not end.done()
+    door.symlink_to(ground.host.removeprefix("unix://"))
+    assert (await end).code == -9
+    driver.close()
 
 
 @pytest.mark.needs("ordinary-user")
