@@ -12,7 +12,7 @@ from host_agent.domain.package import Loaded
 from host_agent.domain.speaker import Speaker
 from host_agent.domain.specifying import digest
 from host_agent.packages import Packages
-from host_agent.ports import Described, Wish
+from host_agent.ports import Described, PackageFiles, Wish
 from muster_contracts.message import DurableFact, LiveFact
 from muster_contracts.package.specification import Specification
 from muster_contracts.package.v1 import PackageChanged, PackageState
@@ -96,6 +96,8 @@ class Machine:
     def __init__(self) -> None:
         self.driver = MemoryDriver()
         self.files = MemoryFiles()
+        self.disk: PackageFiles | None = None
+        """Real files, in place of those in memory."""
         self.wishes = MemoryWishes()
         self.probe = MemoryProbe()
         self.said: list[PackageChanged] = []
@@ -112,7 +114,13 @@ class Machine:
         self.files.forget_looks()
         speaker = Speaker("m1", EPOCH, "1")
         async with Packages(
-            lambda _: self.driver, self.files, self.wishes, self.probe, speaker, self, LoopClock()
+            lambda _: self.driver,
+            self.disk or self.files,
+            self.wishes,
+            self.probe,
+            speaker,
+            self,
+            LoopClock(),
         ) as self.packages:
             yield self.packages
 

@@ -27,7 +27,7 @@ LARGEST_BYTES = 4 << 20
 
 CHECK_SECONDS = 30.0
 SHOWN_COMPLAINT = 1000
-"""Bytes of what a check prints."""
+"""Bytes of what a check prints; the last ones say what is wrong."""
 
 PREVIOUS = ".previous"
 
@@ -94,7 +94,8 @@ class ConfinedConfigurationFiles:
         said = bytearray()
 
         async def write(chunk: bytes) -> None:
-            said.extend(chunk[: SHOWN_COMPLAINT - len(said)])
+            said.extend(chunk)
+            del said[:-SHOWN_COMPLAINT]
 
         argv = (*where.configured.check, str(where.directory / candidate))
         try:
@@ -139,10 +140,11 @@ class Place:
             return None
         except OSError as error:
             raise self._trouble(error) from None
+        status = os.fstat(opened)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(opened)
+            raise self.refusal("it is no regular file")
         with os.fdopen(opened, "rb") as file:
-            status = os.fstat(opened)
-            if not stat.S_ISREG(status.st_mode):
-                raise self.refusal("it is no regular file")
             if status.st_nlink != 1:
                 raise self.refusal("it has other names (hard links), so it may be somebody else's file")
             return Present(file.read(limit), status)

@@ -36,6 +36,7 @@ class WatchedPackageFiles:
         self._signatures: dict[Path, Signature] = {}
         self._read: dict[Path, Loaded | str] = {}
         self._good: dict[Path, Loaded] = {}
+        self._owners: dict[str, Path] = {}
         self._complaints: dict[Path, str] = {}
         self._first = True
 
@@ -110,10 +111,11 @@ class WatchedPackageFiles:
         """
         # Without O_NONBLOCK a named pipe of this name would hold up the agent for ever.
         handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(handle)
+            raise Unusable(f"cannot use {file}: it is no regular file")
         with os.fdopen(handle, "rb") as opened:
-            status = os.fstat(handle)
-            if not stat.S_ISREG(status.st_mode):
-                raise Unusable(f"cannot use {file}: it is no regular file")
             if status.st_size > LARGEST_BYTES:
                 raise Unusable(f"cannot use {file}: it is larger than {LARGEST_BYTES >> 10} KiB")
             if self._strict:
@@ -125,7 +127,8 @@ class WatchedPackageFiles:
     def _described(self) -> dict[str, Described]:
         """Each file by the name of its package; whoever had a name before keeps it."""
         found: dict[str, Described] = {}
-        for file in sorted(self._signatures, key=lambda each: (each not in self._good, str(each))):
+        owners = set(self._owners.values())
+        for file in sorted(self._signatures, key=lambda each: (each not in owners, str(each))):
             read = self._read[file]
             if isinstance(read, str):
                 self._unusable(found, file, read)
@@ -134,6 +137,7 @@ class WatchedPackageFiles:
                 self._unusable(found, file, text, known=False)
             else:
                 found[read.name] = Described(read.name, file, read)
+        self._owners = {name: each.file for name, each in found.items() if each.loaded}
         return _without_cycles(found)
 
     def _unusable(self, found: dict[str, Described], file: Path, problem: str, *, known: bool = True) -> None:

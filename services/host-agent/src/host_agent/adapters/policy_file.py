@@ -62,10 +62,11 @@ class PolicyFile:
 
     def _bytes(self) -> bytes:
         handle = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_BYTES:
+            os.close(handle)
+            raise ValueError("it is no regular file of at most 1 MiB")
         with os.fdopen(handle, "rb") as file:
-            status = os.fstat(handle)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_BYTES:
-                raise ValueError("it is no regular file of at most 1 MiB")
             if self._strict and status.st_mode & stat.S_IWOTH:
                 raise ValueError(f"everybody may write to it; run 'chmod o-w {self._path}'")
             return file.read()

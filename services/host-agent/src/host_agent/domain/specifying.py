@@ -121,8 +121,13 @@ def _nearest(loc: tuple[int | str, ...]) -> str:
     import difflib  # noqa: PLC0415  (for a mistake's sake only: agents are small)
 
     known = sorted(_keys_at(loc[:-1]))
-    near = difflib.get_close_matches(str(loc[-1]), known, 1)
-    return f"did you mean '{near[0]}'?" if near else f"give one of {', '.join(known)}"
+    word = str(loc[-1])
+    near = difflib.get_close_matches(word, known, 1) or [key for key in known if word in key.split("_")]
+    if near:
+        return f"did you mean '{near[0]}'?"
+    return (
+        f"give one of {', '.join(known)}" if len(known) < 10 else "see PACKAGES.md for those that are known"
+    )
 
 
 def _keys_at(loc: tuple[int | str, ...]) -> set[str]:
