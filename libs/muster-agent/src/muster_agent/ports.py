@@ -1,7 +1,7 @@
 """What an agent needs of the bus; ``muster_bus.bus.Bus`` has it, and so has any fake in a test."""
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
@@ -9,6 +9,7 @@ from muster_contracts.message import Ask, DurableFact, LiveFact, Message, Order
 
 A = TypeVar("A", bound=BaseModel)
 M = TypeVar("M", bound=Message)
+Q = TypeVar("Q", bound=Ask[Any])
 
 
 class AgentBus(Protocol):
@@ -34,3 +35,15 @@ class AgentBus(Protocol):
         self, contract: type[M], handler: Callable[[M], Awaitable[None]], *, bound_to: str | None = None
     ) -> None:
         """Call ``handler`` with each message of ``contract`` addressed to ``bound_to``."""
+
+
+class ObedientBus(AgentBus, Protocol):
+    """What an agent that obeys commands needs as well."""
+
+    async def answer(
+        self, contract: type[Q], handler: Callable[[Q], Awaitable[BaseModel]], *, bound_to: str | None = None
+    ) -> None:
+        """Answer questions of ``contract`` asked of ``bound_to``."""
+
+    async def settled(self) -> None:
+        """Wait until the broker has every durable fact said so far."""
