@@ -1,0 +1,164 @@
+"""Group commit: one writer gathers what waits and commits it in one transaction, so in one fsync.
+
+While one group is being committed the next one gathers by itself; nobody waits for a timer. Each item is
+decided on its own: what cannot be kept fails alone. Should the database refuse a group for what is in it,
+every item of it is tried in a transaction of its own (decision 2).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from prometheus_client import Histogram
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from muster_sql import Database
+from state_store.adapters.trouble import passes, unavailable
+from state_store.ports import Unavailable
+
+LARGEST_GROUP = 1000
+ATTEMPTS = 5
+
+GROUP_SIZES = Histogram(
+    "muster_store_commit_items",
+    "How many items one commit held.",
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
+)
+
+T = TypeVar("T")
+R = TypeVar("R")
+P = TypeVar("P")
+
+
+@dataclass(slots=True)
+class Item(Generic[T, R]):
+    """Something to be written, and where its outcome goes."""
+
+    kind: str
+    what: T
+    outcome: "asyncio.Future[R]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+Results = Sequence[Any]
+"""For each item what its caller gets, in order; an exception is raised there."""
+
+
+class GroupCommit(Generic[P]):
+    """``do`` returns when its item is on disk.
+
+    Args:
+        database: whose writer this is.
+        order: the kinds, in the order in which they are written within one transaction.
+        page: what the items of one transaction share; made for each attempt.
+        write: writes all items of one kind.
+        close: writes what the page has gathered, at the end of the transaction.
+        committed: told of each page that was committed.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        order: Sequence[str],
+        *,
+        page: Callable[[AsyncConnection], P],
+        write: Callable[[P, str, list[Any]], Awaitable[Results]],
+        close: Callable[[P], Awaitable[None]],
+        committed: Callable[[P], None],
+    ) -> None:
+        self._database, self._order = database, order
+        self._page, self._write, self._close, self._committed = page, write, close, committed
+        self._waiting: deque[Item[Any, Any]] = deque()
+        self._some = asyncio.Event()
+        self._worker: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._worker = asyncio.create_task(self._work(), name="group commit")
+
+    async def stop(self) -> None:
+        """Write what waits, and end; what comes later is refused."""
+        self._stopping = True
+        self._some.set()
+        if self._worker:
+            await asyncio.wait([self._worker])
+
+    async def do(self, kind: str, what: Any) -> Any:
+        """Have one item written with whatever else waits.
+
+        A caller that gives up only stops waiting: what it gave is written.
+
+        Raises:
+            Unavailable: the database cannot be used, or the service is ending.
+            Exception: whatever was decided about this item.
+        """
+        if self._stopping:
+            raise Unavailable("cannot write: state-store is ending")
+        item: Item[Any, Any] = Item(kind, what)
+        self._waiting.append(item)
+        self._some.set()
+        return await asyncio.shield(item.outcome)
+
+    async def _work(self) -> None:
+        while True:
+            await self._some.wait()
+            group = [self._waiting.popleft() for _ in range(min(LARGEST_GROUP, len(self._waiting)))]
+            if not self._waiting and not self._stopping:
+                self._some.clear()
+            if group:
+                await self._take(group)
+            elif self._stopping:
+                return
+
+    async def _take(self, group: list[Item[Any, Any]]) -> None:
+        GROUP_SIZES.observe(len(group))
+        try:
+            await self._commit(group)
+        except Exception as error:  # noqa: BLE001  (every caller is told)
+            if passes(error):
+                _fail(group, unavailable(error))
+            elif len(group) == 1:
+                await self._alone(group[0], error)
+            else:
+                for item in group:
+                    await self._take([item])
+
+    async def _alone(self, item: Item[Any, Any], error: Exception) -> None:
+        """Another process may have written the same just before: decide again on what it wrote."""
+        for _ in range(ATTEMPTS if isinstance(error, IntegrityError) else 0):
+            try:
+                await self._commit([item])
+            except Exception as again:  # noqa: BLE001  (the last one is told)
+                error = again
+            else:
+                return
+        _fail([item], unavailable(error) if passes(error) else error)
+
+    async def _commit(self, group: list[Item[Any, Any]]) -> None:
+        async def work(connection: AsyncConnection) -> tuple[P, list[tuple[Item[Any, Any], Any]]]:
+            page = self._page(connection)
+            results: list[tuple[Item[Any, Any], Any]] = []
+            for kind in self._order:
+                if items := [item for item in group if item.kind == kind]:
+                    told = await self._write(page, kind, [item.what for item in items])
+                    results += zip(items, told, strict=True)
+            await self._close(page)
+            return page, results
+
+        page, results = await self._database.transact(work)
+        self._committed(page)
+        for item, result in results:
+            if isinstance(result, Exception):
+                _fail([item], result)
+            elif not item.outcome.done():
+                item.outcome.set_result(result)
+
+
+def _fail(items: list[Item[Any, Any]], error: Exception) -> None:
+    for item in items:
+        if not item.outcome.done():
+            item.outcome.set_exception(error)
+            item.outcome.exception()  # its caller may not be there any more to take it

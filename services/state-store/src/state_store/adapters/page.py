@@ -1,0 +1,228 @@
+"""One transaction of the ledger: what was read in it, what is to be written at its end, in which order."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
+from datetime import datetime
+from itertools import islice
+from typing import Any
+from uuid import NAMESPACE_OID, UUID, uuid5
+
+from sqlalchemy import Select, bindparam, insert, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from muster_bus import Letter, TooLarge, letter_of
+from muster_contracts.audit.v1 import Anchored
+from muster_contracts.command.v1 import STORE, CommandState
+from muster_sql import Outbox, insert_rows
+from state_store.adapters.tables import AUDIT, CHUNKS, COMMANDS, HEAD, STREAMS, TARGETS
+from state_store.domain.audit import Act, Head, chained
+from state_store.domain.orders import Order, without_secrets
+from state_store.domain.target import Kept, Key, settled
+
+KEYS_AT_ONCE = 400
+
+FIXED = {
+    "position",
+    "command_id",
+    "agent",
+    "verb",
+    "about",
+    "issuer",
+    "submitted_at",
+    "not_after",
+    "start_seconds",
+    "run_seconds",
+}
+CHANGING = [one.name for one in fields(Kept) if one.name not in FIXED]
+UPDATE = (
+    update(TARGETS)
+    .where(TARGETS.c.position == bindparam("at_position"))
+    .values({name: bindparam(f"new_{name}") for name in CHANGING})
+)
+
+
+class Page:
+    """Targets are read (and locked) by ``load``, changed by ``set``, and written by ``close``."""
+
+    def __init__(
+        self, connection: AsyncConnection, outbox: Outbox, now: datetime, *, is_sqlite: bool
+    ) -> None:
+        self.connection, self.now = connection, now
+        self.acts: list[Act] = []
+        self.anchor = False
+        """Whether to say how far the audit is."""
+        self.chunks: list[dict[str, Any]] = []
+        self.streams: dict[int, dict[str, Any]] = {}
+        self.hashers: dict[int, tuple[int, Any]] = {}
+        self.ended: list[Kept] = []
+        """What has come to its end in this transaction."""
+        self.late = 0
+        """How many reports came after their end."""
+        self._outbox, self._is_sqlite = outbox, is_sqlite
+        self._was: dict[Key, Kept] = {}
+        self._now: dict[Key, Kept] = {}
+
+    # Targets.
+
+    async def load(self, keys: Iterable[Key]) -> None:
+        """Read and lock these, unless they are here already."""
+        wanted = iter(dict.fromkeys(key for key in keys if key not in self._now))
+        both = tuple_(TARGETS.c.command_id, TARGETS.c.agent)
+        while some := list(islice(wanted, KEYS_AT_ONCE)):
+            await self.take(select(TARGETS).where(both.in_(some)).order_by(TARGETS.c.position))
+
+    async def take(self, query: Select[Any], *, skip_locked: bool = False) -> list[Kept]:
+        """Read and lock what a query of targets finds, and return it as it is by now."""
+        if not self._is_sqlite:  # SQLite has one writer, and this is it
+            query = query.with_for_update(skip_locked=skip_locked)
+        found = [kept_of(row._asdict()) for row in await self.connection.execute(query)]
+        for one in found:
+            self._was.setdefault(one.key, one)
+            self._now.setdefault(one.key, one)
+        return [self._now[one.key] for one in found]
+
+    def get(self, key: Key) -> Kept | None:
+        """A target that was loaded; None if there is none."""
+        return self._now.get(key)
+
+    def set(self, kept: Kept) -> None:
+        """The target as it is from now on."""
+        before = self._now[kept.key]
+        self._now[kept.key] = kept
+        if kept.ended and not before.ended:
+            self.ended.append(kept)
+
+    # Commands.
+
+    async def orders(self, ids: Iterable[UUID]) -> dict[UUID, Order]:
+        """Commands by id."""
+        return await orders(self.connection, ids)
+
+    # The end.
+
+    async def close(self) -> None:
+        """Write what has changed, the facts that follow, and the audit, whose head is locked last."""
+        changed = [one for key, one in self._now.items() if one is not self._was[key]]
+        if changed:
+            await self.connection.execute(UPDATE, [_changes(one) for one in changed])
+        await self._count_ended()
+        await self._write_streams()
+        letters = [_news(one) for one in self.ended]
+        if self.acts or self.anchor:
+            letters += await self._append()
+        await self._outbox.put_in(self.connection, letters)
+
+    async def _count_ended(self) -> None:
+        counts = Counter(one.command_id for one in self.ended)
+        if not counts:
+            return
+        less = update(COMMANDS).where(COMMANDS.c.id == bindparam("at_id"))
+        less = less.values(living=COMMANDS.c.living - bindparam("ended"))
+        ids = sorted(counts)
+        await self.connection.execute(less, [{"at_id": one, "ended": counts[one]} for one in ids])
+        await self._scrub(ids)
+
+    async def _scrub(self, ids: list[UUID]) -> None:
+        """Nobody needs what may be secret any more where every target has ended."""
+        columns = COMMANDS.c
+        done = select(columns.id, columns.verb, columns.body).where(
+            columns.id.in_(ids), columns.living == 0, columns.sensitive
+        )
+        for row in (await self.connection.execute(done)).all():
+            clean = {"body": without_secrets(row.verb, row.body), "sensitive": False}
+            await self.connection.execute(update(COMMANDS).where(columns.id == row.id).values(clean))
+
+    async def _write_streams(self) -> None:
+        await self.write_chunks()
+        if self.streams:
+            grown = update(STREAMS).where(STREAMS.c.id == bindparam("at_id"))
+            names = ("size", "complete", "sha256")
+            grown = grown.values({name: bindparam(f"new_{name}") for name in names})
+            rows = [
+                {"at_id": id_, **{f"new_{name}": row[name] for name in names}}
+                for id_, row in sorted(self.streams.items())
+            ]
+            await self.connection.execute(grown, rows)
+
+    async def write_chunks(self) -> None:
+        """Write the chunks that were gathered so far."""
+        chunks, self.chunks = self.chunks, []
+        await insert_rows(self.connection, CHUNKS, chunks)
+
+    async def _append(self) -> list[Letter]:
+        """Chain the acts to the audit; returns the fact that says how far it is, if that is wanted."""
+        query = select(HEAD)
+        if not self._is_sqlite:
+            query = query.with_for_update()
+        row = (await self.connection.execute(query)).one()
+        head, rows = Head(row.sequence, row.hash), []
+        for act in self.acts:
+            entry = chained(head, act, self.now)
+            head = Head(entry.sequence, entry.hash)
+            rows.append(entry.model_dump())
+        await insert_rows(self.connection, AUDIT, rows)
+        letters = []
+        anchored = row.anchored
+        if self.anchor and head.sequence > anchored:
+            anchored = head.sequence
+            letters.append(letter_of(_anchor(head, self.now)))
+        values = {"sequence": head.sequence, "hash": head.hash, "anchored": anchored}
+        await self.connection.execute(update(HEAD).values(values))
+        return letters
+
+
+async def orders(connection: AsyncConnection, ids: Iterable[UUID]) -> dict[UUID, Order]:
+    """Commands by id."""
+    wanted, found = iter(dict.fromkeys(ids)), {}
+    while some := list(islice(wanted, KEYS_AT_ONCE)):
+        for row in await connection.execute(select(COMMANDS).where(COMMANDS.c.id.in_(some))):
+            found[row.id] = Order(**row._asdict())
+    return found
+
+
+async def insert_targets(connection: AsyncConnection, targets: Iterable[Kept]) -> None:
+    """Write new targets; their positions follow their order."""
+    rows = [_row(one) for one in targets]
+    for start in range(0, len(rows), 1000):
+        await connection.execute(insert(TARGETS), rows[start : start + 1000])
+
+
+def kept_of(row: Mapping[str, Any]) -> Kept:
+    """The target of a row."""
+    late = row["reported_late"]
+    return Kept(
+        **{
+            **row,
+            "state": CommandState(row["state"]),
+            "reported_late": CommandState(late) if late else None,
+        }
+    )
+
+
+def _row(kept: Kept) -> dict[str, Any]:
+    row = asdict(kept)
+    del row["position"]
+    return row
+
+
+def _changes(kept: Kept) -> dict[str, Any]:
+    return {"at_position": kept.position, **{f"new_{name}": getattr(kept, name) for name in CHANGING}}
+
+
+def _news(kept: Kept) -> Letter:
+    """The letter that says that a target has ended; without its result, should that make it too large."""
+    try:
+        return letter_of(settled(kept))
+    except TooLarge:
+        return letter_of(settled(kept, with_result=False))
+
+
+def _anchor(head: Head, at: datetime) -> Anchored:
+    return Anchored(
+        message_id=uuid5(NAMESPACE_OID, f"anchored {head.sequence} {head.hash}"),
+        occurred_at=at,
+        service=STORE,
+        sequence=head.sequence,
+        hash=head.hash,
+    )
