@@ -46,19 +46,24 @@ class DriverGround(ABC):
     def traces(self, package: Loaded) -> str:
         """What is left of a package, to be compared with nothing."""
 
+    @staticmethod
+    def name() -> str:
+        """A name nothing else has."""
+        return f"p{uuid4().hex[:12]}"
+
     def package(self, script: str, **more: Any) -> Loaded:
         """A package of a name of its own."""
-        name = f"p{uuid4().hex[:12]}"
+        name = self.name()
         return self.loaded(name, self.specify(name, script) | more)
 
     def absent(self) -> Loaded:
         """A package of what does not exist."""
-        name = f"p{uuid4().hex[:12]}"
+        name = self.name()
         return self.loaded(name, self.specify_nothing(name))
 
     def broken(self) -> Loaded:
         """A package of what cannot be executed."""
-        name = f"p{uuid4().hex[:12]}"
+        name = self.name()
         return self.loaded(name, self.specify_broken(name))
 
     def loaded(self, name: str, specification: dict[str, Any], digest: str = "a" * 64) -> Loaded:
@@ -104,7 +109,7 @@ class SystemdGround(DriverGround):
 
     def unit(self, text: str) -> Loaded:
         """A package of a unit with this text."""
-        name = f"p{uuid4().hex[:12]}"
+        name = self.name()
         self._machine.install(f"{name}.service", text, user=self._user)
         return self.loaded(name, self.specify_nothing(name))
 

@@ -1,16 +1,14 @@
 """What every driver does, told once: on processes, on systemd units, on containers."""
 
 import asyncio
-from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
-from driver_grounds import DockerGround, DriverGround, SystemdGround
+from driver_grounds import DriverGround
 
 from host_agent.domain.package import Loaded
 from host_agent.ports import CannotRun, Driver
 from muster_contracts.package.v1 import StopSignal
-from muster_testing import images
 from muster_testing.wait import until
 
 FOREVER = "while :; do sleep 0.1; done"
@@ -18,32 +16,6 @@ WELL_BEHAVED = f"trap 'echo bye; exit 0' TERM; echo begun; {FOREVER}"
 STUBBORN = f"trap '' TERM; echo begun; {FOREVER}"
 HEARING = f"trap 'echo heard' USR1; echo begun; {FOREVER}"
 TICKING = "while :; do echo tick; sleep 0.05; done"
-
-
-@pytest.fixture(
-    params=[
-        pytest.param("systemd", marks=pytest.mark.needs("systemd-machine")),
-        pytest.param("systemd-user", marks=pytest.mark.needs("systemd-machine")),
-        pytest.param("docker", marks=pytest.mark.needs("docker", "busybox")),
-    ]
-)
-async def ground(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[DriverGround]:
-    made = _make(request, tmp_path)
-    yield made
-    await made.clean_up()
-
-
-def _make(request: pytest.FixtureRequest, directory: Path) -> DriverGround:
-    if request.param == "docker":
-        host = request.getfixturevalue("docker_host")
-        return DockerGround(directory, host, images.busybox(host))
-    user = request.param == "systemd-user"
-    return SystemdGround(directory, request.getfixturevalue("machine"), user=user)
-
-
-@pytest.fixture
-def driver(ground: DriverGround) -> Driver:
-    return ground.driver()
 
 
 async def printed(driver: Driver, package: Loaded, line: str) -> None:
