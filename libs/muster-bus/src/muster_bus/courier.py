@@ -12,6 +12,7 @@ import json
 import logging
 import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 from nats import errors as nats_errors
@@ -81,6 +82,8 @@ class Courier:
         self._task: asyncio.Task[None] | None = None
         self.complaint: str | None = None
         """Why letters wait, if they wait for another reason than the broker's absence."""
+        self.reached: Callable[[str], None] = _go_on
+        """Told where a letter is (published, acked, floor), so that a test can have the process die there."""
 
     def start(self) -> None:
         """Begin with whatever an earlier run left in the spool."""
@@ -132,7 +135,9 @@ class Courier:
         outcomes = await self._send(passing)
         done = _whose(passing, outcomes, bool)
         hopeless = _whose(passing, outcomes, TooLarge)
+        self.reached("acked")
         await self._spool.done([*done, *hopeless])
+        self.reached("floor")
         self._counters.add("delivered", count=len(done))
         self._counters.add("delivered_again", count=sum(outcome is True for outcome in outcomes))
         self._judge(passing, outcomes, anything_went=bool(done))
@@ -149,7 +154,7 @@ class Courier:
 
     async def _send(self, letters: list[Letter]) -> list[bool | BaseException]:
         """All letters at once, in order; an outage ends the waiting for their acknowledgements."""
-        sending = asyncio.gather(*(deliver(self._link, one) for one in letters), return_exceptions=True)
+        sending = asyncio.gather(*(self._deliver(one) for one in letters), return_exceptions=True)
         sending.add_done_callback(_retrieve)
         outage = asyncio.ensure_future(self._link.down.wait())
         try:
@@ -163,6 +168,11 @@ class Courier:
             if not sending.done():
                 sending.cancel()
                 await asyncio.wait([sending])
+
+    async def _deliver(self, letter: Letter) -> bool:
+        known = await deliver(self._link, letter)
+        self.reached("published")
+        return known
 
     def _judge(
         self, letters: list[Letter], outcomes: list[bool | BaseException], *, anything_went: bool
@@ -192,6 +202,10 @@ class Courier:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if due is None else max(0.0, due - time.monotonic())):
                 await self._news.wait()
+
+
+def _go_on(_: str) -> None:
+    """Nobody waits at any point."""
 
 
 def _whose(letters: list[Letter], outcomes: list[bool | BaseException], kind: type) -> list[str]:
