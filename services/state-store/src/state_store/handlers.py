@@ -68,6 +68,7 @@ def from_operators(
     @patient
     async def on_submit(ask: Submit) -> Submitted:
         """A command is in the ledger, with a row for each agent, before it is answered; then it is pushed."""
+        refuse_nul(ask.issuer, ask.idempotency_key or "")
         recipients = await _recipients(ask)
         taken = await ledger.submit(ask, recipients)
         if taken.terms:
@@ -91,6 +92,7 @@ def from_operators(
     @patient
     async def on_cancel(ask: CancelCommand) -> CommandDetail:
         """What surely never arrived is cancelled at once; of the rest the agents are told to stop it."""
+        refuse_nul(ask.issuer)
         cancelled = await ledger.cancel(ask)
         pushes.put(cancelled.pushes)
         return cancelled.detail
@@ -196,6 +198,12 @@ def check(submit: Submit, now: datetime) -> None:
     if size > Execute.MAX_BYTES:
         text = f"cannot order {submit.command_id}: {size} bytes, an order may have {Execute.MAX_BYTES}"
         raise AskError("too-large", text)
+
+
+def refuse_nul(*texts: str) -> None:
+    """Nothing, or the problem of a name that no database and no audit can hold."""
+    if any("\x00" in text for text in texts):
+        raise AskError("invalid", "cannot take an issuer or key with a NUL in it; leave it out")
 
 
 def found_by(submit: Submit, agents: Sequence[str]) -> list[str]:

@@ -203,10 +203,12 @@ def reported(kept: Kept, report: Ended, at: datetime) -> Kept:
     if kept.ended:
         contradicts = kept.state is not report.state and kept.reported_late is None
         return replace(kept, reported_late=report.state) if contradicts else kept
-    ended = _ended(kept, REPORTS[report.state], _within(kept, report.occurred_at, at), report.reason, None)
+    ended = _ended(
+        kept, REPORTS[report.state], _within(kept, report.occurred_at, at), _storable(report.reason), None
+    )
     return replace(
         ended,
-        text=report.text or None,
+        text=_storable(report.text) or None,
         accepted_at=_within(kept, report.accepted_at or kept.accepted_at or at, at),
         started_at=_within(kept, report.started_at, at) if report.started_at else kept.started_at,
         exit_code=report.exit_code,
@@ -253,6 +255,11 @@ def _ended(kept: Kept, signal: Signal, at: datetime, reason: str, text: str | No
         deadline=None,
         push_at=None,
     )
+
+
+def _storable(text: str) -> str:
+    """Without NULs, which PostgreSQL takes in no text; a report is worth more than they are."""
+    return text.replace("\x00", "")
 
 
 def _within(kept: Kept, moment: datetime, at: datetime) -> datetime:
