@@ -73,13 +73,13 @@ def ended(command_id: UUID, agent: str = "a1", **changes: Any) -> Ended:
     return Ended(**fields)
 
 
-def chunk(data: bytes, offset: int = 0, packed: bytes | None = None, **changes: Any) -> Chunk:
+def chunk(content: bytes, offset: int = 0, packed: bytes | None = None, **changes: Any) -> Chunk:
     fields = {
         "offset": offset,
-        "length": len(data),
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "length": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
         "encoding": Encoding.GZIP if packed else Encoding.IDENTITY,
-        "data": base64.b64encode(packed or data).decode(),
+        "data": base64.b64encode(packed or content).decode(),
         **changes,
     }
     return Chunk(**fields)

@@ -15,7 +15,7 @@ from store_world import Agent, World, chunk, ended, now, soon, submit, world
 
 from muster_bus import AskFailed, NoAnswer
 from muster_contracts.audit.v1 import Anchored, ReadAudit, verify
-from muster_contracts.bus.v1 import DeadLetter
+from muster_contracts.bus.v1 import DeadLettered
 from muster_contracts.chunk.v1 import ChunkStored, PutChunk, ReadChunks, StreamEnd
 from muster_contracts.command.v1 import (
     CancelCommand,
@@ -124,7 +124,7 @@ async def not_delivered(here: World, command: UUID) -> None:
     def known() -> bool:
         with sqlite3.connect(here.ground.directory / "store.db") as database:
             query = "SELECT pushing FROM targets WHERE command_id = ?"
-            return database.execute(query, [command.hex]).fetchone() == (0,)
+            return bool(database.execute(query, [command.hex]).fetchone() == (0,))
 
     await until(known)
 
@@ -229,12 +229,12 @@ async def test_a_command_for_more_than_a_page_of_agents_reaches_them_all() -> No
 
 async def test_a_report_of_nothing_is_a_dead_letter_and_holds_up_nobody() -> None:
     async with world("a1") as here:
-        letters: list[DeadLetter] = []
+        letters: list[DeadLettered] = []
 
-        async def keep(letter: DeadLetter) -> None:
+        async def keep(letter: DeadLettered) -> None:
             letters.append(letter)
 
-        await here.operator.hear(DeadLetter, keep)
+        await here.operator.hear(DeadLettered, keep)
         agent = await here.agent("a1")
         command = await here.order()
         await agent.end(uuid4())
@@ -272,8 +272,8 @@ asyncio.run(run())
 async def test_a_kill_between_commit_and_push_loses_nothing_and_claims_nothing(agent_is_there: bool) -> None:
     async with world("a1", run=False) as here:
         agent = await here.agent("a1") if agent_is_there else None
-        order = submit(not_after=soon(600 if agent else 2))
         process = await asyncio.to_thread(_started, here.ground)
+        order = submit(not_after=soon(600 if agent else 3))
         with pytest.raises(NoAnswer):
             await here.operator.ask(order, timeout=2)
         assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
@@ -293,6 +293,7 @@ def _started(ground: Ground) -> "subprocess.Popen[str]":
     settings = {
         "STATE_STORE_NATS_URL": ground.server.url,
         "STATE_STORE_SEED_FILE": str(ground.seed_file("state-store")),
+        "STATE_STORE_ORDERS__GRACE_SECONDS": "1",
         "STATE_STORE_DATABASE_URL": f"sqlite+aiosqlite:///{ground.directory / 'store.db'}",
     }
     process = subprocess.Popen(
@@ -347,7 +348,7 @@ async def test_output_is_kept_and_told_to_whoever_follows() -> None:
         first = chunk(data)
         end = StreamEnd(size=6, sha256=first.sha256)
         for put in ({"chunk": first}, {"chunk": first}, {"end": end}, {}):
-            ask = PutChunk(occurred_at=now(), agent_id="a1", stream=stream, **put)  # type: ignore[arg-type]
+            ask = PutChunk(occurred_at=now(), agent_id="a1", stream=stream, **put)
             taken = await agent.bus.ask(ask)
         assert taken.complete
         found = await here.operator.ask(ReadChunks(occurred_at=now(), agent_id="a1", stream=stream))

@@ -472,9 +472,9 @@ async def test_no_filter_looks_at_more_than_its_page(
         )
         async with books.database.read() as connection:
             plan = await connection.exec_driver_sql(
-                f"EXPLAIN QUERY PLAN {compiled}", tuple(0 for _ in compiled.positiontup or [])
+                f"EXPLAIN QUERY PLAN {compiled}", tuple([0] * len(compiled.positiontup or []))
             )
-            steps = " ".join(row[3] for row in plan)
+            steps = " ".join(str(tuple(row)[-1]) for row in plan)
     assert f"USING INDEX {index}" in steps
     assert "TEMP B-TREE" not in steps
 
