@@ -73,6 +73,11 @@ class MemoryDriver:
             asyncio.get_running_loop().call_later(seconds, self._end_if_it_runs, package.name, run)
         return run
 
+    def _life(self, package: Loaded) -> Life:
+        if life := self.lives.get(package.name):
+            return life
+        raise CannotRun(f"cannot reach package {package.name}: it has ended")
+
     def _end_if_it_runs(self, name: str, run: Run) -> None:
         if (life := self.lives.get(name)) and life.run == run:
             self.end(name)
@@ -98,16 +103,16 @@ class MemoryDriver:
         return Exit(-15)
 
     async def signal(self, package: Loaded, run: Run, signal: StopSignal) -> None:
-        self.lives[package.name].signals.append(signal)
+        self._life(package).signals.append(signal)
 
     async def pause(self, package: Loaded, run: Run) -> None:
-        self.lives[package.name].paused = True
+        self._life(package).paused = True
 
     async def resume(self, package: Loaded, run: Run) -> None:
-        self.lives[package.name].paused = False
+        self._life(package).paused = False
 
     async def is_paused(self, package: Loaded, run: Run) -> bool:
-        return self.lives[package.name].paused
+        return self._life(package).paused
 
     async def usage(self, package: Loaded, run: Run) -> Usage:
         return Usage((run.pid or 0,), 1 << 20, self.clock.monotonic() / 2)

@@ -113,7 +113,7 @@ class Machine:
         """An agent that looks after the packages until the end of the block; they run on."""
         self.files.forget_looks()
         speaker = Speaker("m1", EPOCH, "1")
-        async with Packages(
+        self.packages = Packages(
             lambda _: self.driver,
             self.disk or self.files,
             self.wishes,
@@ -121,8 +121,9 @@ class Machine:
             speaker,
             self,
             LoopClock(),
-        ) as self.packages:
-            yield self.packages
+        )
+        async with self.packages as packages:
+            yield packages
 
     def state(self, name: str) -> PackageState:
         return self.packages.state(name)[0]

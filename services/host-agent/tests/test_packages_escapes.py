@@ -33,8 +33,8 @@ INJECTIONS = [
 ]  # fmt: skip
 NO_NAMES = [
     "", ".", "..", "../web", "/etc/passwd", "web/../db", "web\n", "web\x00", "Web", "-web", "web.service",
-    "*", ">", "web.>", "$(id)", "web web", "web;id", "w" * 64, "\u212aelvin", "web/", "%2e%2e", "..%2f", "wéb",
-    "\\web",    "web\r", " web", "web ", "~",
+    "*", ">", "web.>", "$(id)", "web web", "web;id", "w" * 64, "\u212aelvin", "web/", "%2e%2e", "..%2f",
+    "wéb", "\\web", "web\r", " web", "web ", "~",
 ]  # fmt: skip
 NO_UNITS = [
     "", "web", "web.socket", "web.service\n", "web.service;id", "../web.service", "/etc/web.service",

@@ -496,7 +496,7 @@ class Keeper:
 
     def _forget(self) -> None:
         told, self._told = self._told, None
-        self.state, self.wanted = PackageState.STOPPED, False
+        self.state, self.wanted, self._again = PackageState.STOPPED, False, False
         self._turn.set()
         if told:
             self._tell(told, None, "removed", None)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Self
 
 from host_agent.domain import dependencies
@@ -107,6 +108,7 @@ class Packages:
         self._seen = asyncio.Event()
         self._cpu: dict[str, tuple[str, float, float]] = {}
         self._closing = False
+        self._numbers = count(1)
 
     async def __aenter__(self) -> Self:
         self._tasks.spawn("package files", self._watch)
@@ -166,6 +168,8 @@ class Packages:
 
     def _usable(self, name: str) -> Keeper:
         keeper = self._keeper(name)
+        if keeper.described is None:
+            raise Refused(f"cannot use package {name}: its package.json is gone", "not-found")
         if keeper.loaded is None or (keeper.file_problem and not keeper.alive):
             raise Refused(f"cannot use package {name}: {keeper.problem}", "invalid")
         return keeper
@@ -189,11 +193,11 @@ class Packages:
                 if keeper.described != described:
                     keeper.describe(described)
             else:
-                self._keepers[name] = Keeper(described, self._world)
-        for name, keeper in self._all():
+                keeper = self._keepers[name] = Keeper(described, self._world)
+                # Numbered: the keeper of a package of this name that was just removed may not have ended yet.
+                self._tasks.spawn(f"package {name} {next(self._numbers)}", keeper.keep)
+        for _, keeper in self._all():
             keeper.wake()  # whom it depends on may have come or gone
-            if f"package {name}" not in self._tasks.names:
-                self._tasks.spawn(f"package {name}", keeper.keep)
 
     async def _say(self) -> None:
         while True:

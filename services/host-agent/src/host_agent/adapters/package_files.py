@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,65 +30,52 @@ class WatchedPackageFiles:
     """
 
     def __init__(self, directories: Sequence[Path], *, as_root: bool | None = None) -> None:
-        self._directories = [Path(os.path.abspath(each)) for each in directories]  # noqa: PTH100  (links stay)
+        self._directories = [os.path.abspath(each) for each in directories]  # noqa: PTH100  (links stay)
         self._strict = os.geteuid() == 0 if as_root is None else as_root
-        self._listed: dict[Path, list[Path]] = {}
-        self._signatures: dict[Path, Signature] = {}
+        self._seen: dict[str, dict[str, Signature]] = {}
+        self._signatures: dict[str, Signature] = {}
         self._read: dict[Path, Loaded | str] = {}
         self._good: dict[Path, Loaded] = {}
         self._owners: dict[str, Path] = {}
-        self._complaints: dict[Path, str] = {}
+        self._complaints: dict[str, str] = {}
         self._first = True
 
     def look(self) -> Mapping[str, Described] | None:
         """All that are there, by name; null if nothing has changed since the look before."""
-        signatures = {file: self._signature(file) for file in self._files()}
+        signatures: dict[str, Signature] = {}
+        for directory in self._directories:
+            signatures |= self._look_into(directory)
         if signatures == self._signatures and not self._first:
             return None
         self._first = False
-        for file in self._signatures.keys() - signatures.keys():
+        for file in map(Path, self._signatures.keys() - signatures.keys()):
             self._read.pop(file, None)
             self._good.pop(file, None)
-        for file, signature in signatures.items():
-            if signature != self._signatures.get(file):
-                self._take(file)
+        for name, signature in signatures.items():
+            if signature != self._signatures.get(name):
+                self._take(Path(name))
         self._signatures = signatures
         return self._described()
 
     # Finding ------------------------------------------------------------------------------------------
 
-    def _files(self) -> Iterator[Path]:
-        for directory in self._directories:
-            try:
-                self._listed[directory] = list(_candidates(directory))
-                self._complaints.pop(directory, None)
-            except OSError as error:
-                self._complain(directory, error)
-            yield from self._listed.get(directory, ())
+    def _look_into(self, directory: str) -> dict[str, Signature]:
+        """What is in a directory now; what was in it before, if it cannot be told."""
+        try:
+            self._seen[directory] = _signatures(directory, with_directories=self._strict)
+            self._complaints.pop(directory, None)
+        except OSError as error:
+            self._complain(directory, error)
+        return self._seen.get(directory, {})
 
-    def _complain(self, directory: Path, error: OSError) -> None:
+    def _complain(self, directory: str, error: OSError) -> None:
         """Say once why a directory cannot be listed; one that was never there is none of our business."""
         text = error.strerror or "unreadable"
         if self._complaints.get(directory) == text:
             return
         self._complaints[directory] = text
-        if self._listed.get(directory) or not isinstance(error, FileNotFoundError):
-            log.error(
-                "cannot look for packages: keeping what is known", directory=str(directory), reason=text
-            )
-
-    def _signature(self, file: Path) -> Signature:
-        """Of the file, and of what the permissions of its directories say."""
-        found: list[int] = []
-        for path in (file, file.parent):
-            try:
-                status = path.stat()
-            except OSError as error:
-                return (error.errno or 0,)
-            found += (status.st_mode, status.st_uid, status.st_ino)
-            if path is file:
-                found += (status.st_mtime_ns, status.st_ctime_ns, status.st_size)
-        return tuple(found)
+        if self._seen.get(directory) or not isinstance(error, FileNotFoundError):
+            log.error("cannot look for packages: keeping what is known", directory=directory, reason=text)
 
     # Reading ------------------------------------------------------------------------------------------
 
@@ -128,7 +115,8 @@ class WatchedPackageFiles:
         """Each file by the name of its package; whoever had a name before keeps it."""
         found: dict[str, Described] = {}
         owners = set(self._owners.values())
-        for file in sorted(self._signatures, key=lambda each: (each not in owners, str(each))):
+        files = map(Path, self._signatures)
+        for file in sorted(files, key=lambda each: (each not in owners, str(each))):
             read = self._read[file]
             if isinstance(read, str):
                 self._unusable(found, file, read)
@@ -149,13 +137,31 @@ class WatchedPackageFiles:
         found[name] = Described(name, file, None, problem)
 
 
-def _candidates(directory: Path) -> Iterator[Path]:
-    with os.scandir(directory) as entries:
-        names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
-    for name in names:
-        file = directory / name if name == FILE else directory / name / FILE
-        if os.path.lexists(file):
-            yield file
+def _signatures(directory: str, *, with_directories: bool) -> dict[str, Signature]:
+    """Each package.json and what changes whenever it does. No path objects: this is done twice a second.
+
+    Raises:
+        OSError: the directory cannot be listed.
+    """
+    found = {}
+    for name in os.listdir(directory):  # noqa: PTH208
+        if name.startswith("."):
+            continue
+        file = f"{directory}/{name}" if name == FILE else f"{directory}/{name}/{FILE}"
+        if signature := _signature(file):
+            found[file] = signature
+            if with_directories:
+                found[file] += (os.stat(os.path.dirname(file)).st_mode,)  # noqa: PTH116, PTH120
+    return found
+
+
+def _signature(file: str) -> Signature | None:
+    try:
+        status = os.stat(file)  # noqa: PTH116
+    except OSError as error:
+        # A link that leads nowhere is a mistake, not an absence.
+        return (error.errno or 0,) if os.path.lexists(file) else None
+    return (status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size, status.st_mode)
 
 
 def _trust(file: Path, status: os.stat_result) -> None:

@@ -1,0 +1,49 @@
+"""Putting the parts together that look after packages, for main."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from host_agent.adapters.configuration_files import ConfinedConfigurationFiles
+from host_agent.adapters.package_files import WatchedPackageFiles
+from host_agent.adapters.policy_file import PolicyFile
+from host_agent.adapters.probing import SystemProbe
+from host_agent.adapters.wishes import FileWishes
+from host_agent.domain.speaker import Speaker
+from host_agent.packages import Drivers, Packages
+from host_agent.ports import ConfigurationFiles, Driver, ScriptRunner, Voice
+from host_agent.settings import HostAgentSettings
+from host_agent.verbs import Verbs
+from muster_runtime import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Packaging:
+    """Everything about packages: enter ``packages`` to keep them, give ``verbs`` to the obedience."""
+
+    packages: Packages
+    configurations: ConfigurationFiles
+    rules: PolicyFile
+    verbs: Verbs
+
+
+def build(  # noqa: PLR0917  (told about everything here, once)
+    settings: HostAgentSettings,
+    speaker: Speaker,
+    voice: Voice,
+    clock: Clock,
+    drivers: Mapping[str, Callable[[], Driver]],
+    runner: ScriptRunner,
+) -> Packaging:
+    """Packages as the settings say; nothing is looked at or started before ``packages`` is entered.
+
+    ``drivers`` are made at the first package that needs one. A package left running by an agent before is
+    found by its driver.
+    """
+    files = WatchedPackageFiles(settings.package_dirs)
+    packages = Packages(
+        Drivers(drivers), files, FileWishes(settings.state_dir), SystemProbe(), speaker, voice, clock
+    )
+    configurations = ConfinedConfigurationFiles(runner)
+    rules = PolicyFile(settings.policy_file)
+    verbs = Verbs(packages, configurations, runner, rules, speaker.epoch)
+    return Packaging(packages, configurations, rules, verbs)
