@@ -32,6 +32,8 @@ class Output:
         self.unsure = False
         """Whether the store has to be asked how far it has it."""
         self.finished = False
+        self.gone = False
+        """Whether the store has all of it, or nobody will."""
         self.last_put = -1e9
         """When the last chunk went, by the loop's clock."""
         self._digest = hashlib.sha256()
@@ -83,7 +85,7 @@ class Output:
 
     async def remove(self) -> None:
         """Forget the file: the store has it, or nobody will."""
-        self._full = True
+        self.gone = self._full = True
         await self._run(lambda: self.path.unlink(missing_ok=True))
 
     async def recover(self) -> None:
@@ -176,5 +178,6 @@ class Outputs:
         return Output(self._directory / name, self._limits.output_bytes, self._thread, self._has_news)
 
     def _has_news(self, output: Output) -> None:
-        self.waiting[output.path.name] = output
-        self.news.set()
+        if not output.gone:
+            self.waiting[output.path.name] = output
+            self.news.set()

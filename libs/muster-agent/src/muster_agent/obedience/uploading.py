@@ -38,10 +38,13 @@ class Uploading:
         self._clock = clock
         self._counts = counts
         self._hurry = asyncio.Event()
+        self._patience: set[asyncio.Timeout] = set()
 
     def hurry(self) -> None:
-        """The broker is back: wait no longer."""
+        """The broker is back: wait no longer, least of all for answers that went to the old connection."""
         self._hurry.set()
+        for patience in self._patience:
+            patience.reschedule(asyncio.get_running_loop().time())
 
     async def run(self) -> None:
         """Upload for ever; a store that is away is asked again with growing pauses."""
@@ -90,6 +93,8 @@ class Uploading:
             if error.code not in FINAL:
                 return False
             await self._outputs.drop(output, str(error))
+        except TimeoutError:  # first of all, for it is an OSError
+            output.unsure = True
         except OSError as error:
             await self._outputs.drop(output, f"cannot read it: {error.strerror}")
         except MusterError:
@@ -99,7 +104,13 @@ class Uploading:
 
     async def _step(self, output: Output) -> None:
         output.last_put = asyncio.get_running_loop().time()
-        taken = await self._bus.ask(await self._question(output), timeout=ASK_SECONDS)
+        question = await self._question(output)
+        async with asyncio.timeout(2 * ASK_SECONDS) as patience:
+            self._patience.add(patience)
+            try:
+                taken = await self._bus.ask(question, timeout=ASK_SECONDS)
+            finally:
+                self._patience.discard(patience)
         self._counts.add("output_bytes_uploaded", count=max(0, taken.expected_offset - output.uploaded))
         await self._heed(output, taken)
 
