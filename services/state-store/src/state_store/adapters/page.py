@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -17,7 +17,7 @@ from muster_contracts.command.v1 import STORE, CommandState
 from muster_sql import Outbox, insert_rows
 from state_store.adapters.tables import AUDIT, CHUNKS, COMMANDS, HEAD, STREAMS, TARGETS
 from state_store.domain.audit import Act, Head, chained
-from state_store.domain.orders import Order, without_secrets
+from state_store.domain.orders import SENSITIVE, Order, without_secrets
 from state_store.domain.target import Kept, Key, settled
 
 KEYS_AT_ONCE = 400
@@ -35,6 +35,7 @@ FIXED = {
     "run_seconds",
 }
 CHANGING = [one.name for one in fields(Kept) if one.name not in FIXED]
+INSERTED = [one.name for one in fields(Kept) if one.name != "position"]
 UPDATE = (
     update(TARGETS)
     .where(TARGETS.c.position == bindparam("at_position"))
@@ -121,7 +122,8 @@ class Page:
         less = less.values(living=COMMANDS.c.living - bindparam("ended"))
         ids = sorted(counts)
         await self.connection.execute(less, [{"at_id": one, "ended": counts[one]} for one in ids])
-        await self._scrub(ids)
+        if any(SENSITIVE.get(one.verb) for one in self.ended):
+            await self._scrub(ids)
 
     async def _scrub(self, ids: list[UUID]) -> None:
         """Nobody needs what may be secret any more where every target has ended."""
@@ -201,9 +203,7 @@ def kept_of(row: Mapping[str, Any]) -> Kept:
 
 
 def _row(kept: Kept) -> dict[str, Any]:
-    row = asdict(kept)
-    del row["position"]
-    return row
+    return {name: getattr(kept, name) for name in INSERTED}
 
 
 def _changes(kept: Kept) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Writing submissions: each once, whoever repeats it, and none beyond the limits."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from uuid import UUID
 
 from sqlalchemy import func, or_, select, tuple_
@@ -17,6 +17,7 @@ from state_store.domain.target import Kept, Patience, planned
 from state_store.ports import Limits, Taken
 
 AGENTS_AT_ONCE = 1000
+ORDER = [one.name for one in fields(Order)]
 
 Name = UUID | tuple[str, str]
 """What a command is known by: its id, or its issuer and their key."""
@@ -55,7 +56,9 @@ class Submissions:
                 burdens[agent] = burdens.get(agent, 0) + 1
             page.acts.append(submitting(submit, ALLOWED, targets=len(agents)))
             results.append(Taken(order.id, len(agents), terms(order)))
-        await insert_rows(page.connection, COMMANDS, [asdict(one) for one in orders])
+        await insert_rows(
+            page.connection, COMMANDS, [{name: getattr(one, name) for name in ORDER} for one in orders]
+        )
         await insert_targets(page.connection, kept)
         return results
 

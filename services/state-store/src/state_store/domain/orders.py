@@ -48,7 +48,7 @@ def ordered(submit: Submit, targets: int, at: datetime) -> Order:
         verb=submit.body.verb, body=body, fingerprint=fingerprint(submit), selector=submit.selector,
         precondition=submit.precondition.model_dump(mode="json"), submitted_at=at,
         not_after=submit.not_after, start_seconds=submit.start_seconds, run_seconds=submit.run_seconds,
-        targets=targets, living=targets, sensitive=any(_sensitive(submit.body.verb)),
+        targets=targets, living=targets, sensitive=bool(SENSITIVE[submit.body.verb]),
     )  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def digest_of(value: Any) -> str:
 def without_secrets(verb: str, body: dict[str, Any]) -> dict[str, Any]:
     """The body without fields that may be secret: of each, its size and its digest are left."""
     kept = dict(body)
-    for name in _sensitive(verb):
+    for name in SENSITIVE.get(verb, ()):
         if isinstance(content := kept.pop(name, None), str):
             kept[f"{name}_sha256"] = hashlib.sha256(content.encode()).hexdigest()
             kept[f"{name}_characters"] = len(content)
@@ -105,16 +105,13 @@ def submitting(submit: Submit, decision: str, **more: Any) -> Act:
     )  # fmt: skip
 
 
-def _sensitive(verb: str) -> Iterator[str]:
-    """The fields of a verb's body that are marked as possibly secret."""
-    for kind in _bodies():
-        if kind.model_fields["verb"].default == verb:
-            for name, one in kind.model_fields.items():
-                extra = one.json_schema_extra
-                if isinstance(extra, dict) and extra.get("sensitive"):
-                    yield name
+def _marked(kind: type[BaseModel]) -> Iterator[str]:
+    for name, one in kind.model_fields.items():
+        extra = one.json_schema_extra
+        if isinstance(extra, dict) and extra.get("sensitive"):
+            yield name
 
 
-def _bodies() -> tuple[type[BaseModel], ...]:
-    union, *_ = get_args(Body)
-    return get_args(union)
+_BODIES: tuple[type[BaseModel], ...] = get_args(get_args(Body)[0])
+SENSITIVE = {kind.model_fields["verb"].default: tuple(_marked(kind)) for kind in _BODIES}
+"""By verb, the fields of its body that are marked as possibly secret."""
