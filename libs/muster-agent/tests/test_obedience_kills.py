@@ -16,6 +16,7 @@ from uuid import UUID
 
 import pytest
 from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig
 from obedience_ground import MemoryStore, some_terms
 
 from muster_bus import Bus
@@ -222,6 +223,10 @@ async def kept(js: JetStreamContext) -> int:
 
 async def in_the_stream(js: JetStreamContext) -> list[Ended]:
     """Everything the stream keeps, in its order."""
-    many = await kept(js)
-    inbox = await js.subscribe(Ended.SUBJECT.bound(AGENT), ordered_consumer=True)
-    return [Ended.model_validate_json((await inbox.next_msg(timeout=10)).data) for _ in range(many)]
+    many, ends = await kept(js), list[Ended]()
+    inbox = await js.pull_subscribe(
+        Ended.SUBJECT.bound(AGENT), stream="COMMAND", config=ConsumerConfig(ack_policy=AckPolicy.NONE)
+    )
+    while len(ends) < many:
+        ends += [Ended.model_validate_json(one.data) for one in await inbox.fetch(500, timeout=10)]
+    return ends
