@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import urllib.request
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -27,6 +28,7 @@ from muster_contracts.command.v1 import (
 from muster_contracts.package.v1 import RunScript
 from muster_runtime import SystemClock
 from muster_testing.ground import Ground
+from muster_testing.program import Program
 from muster_testing.wait import until
 from state_store.main import StateStore
 
@@ -179,6 +181,7 @@ async def test_what_has_ended_cannot_be_cancelled_any_more() -> None:
         ({"selector": "id=("}, "invalid", "cannot read"),
         ({"not_after": now() - timedelta(seconds=1)}, "invalid", "has passed"),
         ({"body": RunScript(script="x", arguments=["y" * 1000] * 32), "selector": "id=a1"}, None, ""),
+        ({"not_after": now() + timedelta(days=400)}, "invalid", "days ahead"),
         ({"issuer": "a\x00b"}, "invalid", "NUL"),
     ],
 )
@@ -289,16 +292,19 @@ async def test_a_kill_between_commit_and_push_loses_nothing_and_claims_nothing(a
                 await here.reaches(order.command_id, CommandState.LOST)
 
 
-def _started(ground: Ground) -> "subprocess.Popen[str]":
-    settings = {
+def _settings(ground: Ground) -> dict[str, str]:
+    return {
         "STATE_STORE_NATS_URL": ground.server.url,
         "STATE_STORE_SEED_FILE": str(ground.seed_file("state-store")),
         "STATE_STORE_ORDERS__GRACE_SECONDS": "1",
         "STATE_STORE_DATABASE_URL": f"sqlite+aiosqlite:///{ground.directory / 'store.db'}",
     }
+
+
+def _started(ground: Ground) -> "subprocess.Popen[str]":
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED_BETWEEN],
-        env={**os.environ, **settings},
+        env={**os.environ, **_settings(ground)},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -401,3 +407,30 @@ async def test_what_went_out_in_a_backlog_is_never_said_to_have_expired() -> Non
         agent = Agent(await here.ground.bus("a1"), "a1")
         assert (await agent.backlog()).orders
         await here.reaches(command, CommandState.LOST)
+
+
+# The program ----------------------------------------------------------------------------------------------
+
+
+async def test_the_program_tells_how_it_is_and_ends_when_asked() -> None:
+    async with world("a1", run=False) as here:
+        agent = await here.agent("a1")
+        port_file = here.ground.directory / "port"
+        settings = {**_settings(here.ground), "STATE_STORE_HEALTH_PORT_FILE": str(port_file)}
+        with Program("state-store", settings, here.ground.directory / "store.log") as program:
+            await until(lambda: port_file.exists() and port_file.read_text(), 30)
+            url = f"http://127.0.0.1:{port_file.read_text().strip()}"
+            assert await asyncio.to_thread(_get, f"{url}/readyz")
+            command = await here.order()
+            await agent.end(command)
+            await here.reaches(command, CommandState.SUCCEEDED)
+            figures = await asyncio.to_thread(_get, f"{url}/metrics")
+            assert 'muster_store_targets_ended_total{reason="done",state="succeeded"} 1.0' in figures
+            for name in ("commit_items_count", "open_targets", "pushes_total", "reports_late_total"):
+                assert f"muster_store_{name}" in figures
+            assert await asyncio.to_thread(program.kill, signal.SIGTERM) == 0
+
+
+def _get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return str(answer.read().decode())

@@ -439,6 +439,15 @@ async def test_every_filter_finds_its_own_page_by_page(books: Books) -> None:
     assert await ids(command_id=commands[0]) == [commands[0]] * 2
 
 
+async def test_a_look_for_what_a_database_cannot_hold_is_refused(books: Books) -> None:
+    if books.database.is_sqlite:  # it can
+        assert await books.targets(issuer="a\x00b") == []
+        return
+    with pytest.raises(AskError, match="cannot look for that") as caught:
+        await books.targets(issuer="a\x00b")
+    assert caught.value.problem.code == "invalid"
+
+
 async def test_a_cursor_that_is_none_is_refused(books: Books) -> None:
     for before in ("x", "1", "1-x", "9" * 30 + "-1"):
         with pytest.raises(AskError, match="cannot go on before"):

@@ -94,6 +94,13 @@ def test_what_may_have_arrived_is_lost_after_its_grace_and_never_said_to_have_ex
     assert targets.overdue(arrived, at(660)).state is CommandState.LOST
 
 
+def test_without_noting_attempts_before_they_are_made_what_may_have_run_would_be_said_to_have_expired() -> (
+    None
+):
+    unnoted = replace(kept(), pushing=False)
+    assert targets.overdue(replace(unnoted, deadline=at(600)), at(600)).state is CommandState.EXPIRED
+
+
 def test_a_later_nobody_there_does_not_unsay_that_an_earlier_push_may_have_arrived() -> None:
     once = targets.pushed(kept(), Outcome.UNKNOWN, NOON, PATIENCE)
     again = targets.pushed(targets.tried_again(once, at(30), PATIENCE), Outcome.UNREACHABLE, at(31), PATIENCE)

@@ -1,7 +1,7 @@
 """What state-store does when a message arrives: one handler per subject."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import wraps
 from typing import NoReturn, TypeVar
 from uuid import UUID
@@ -36,6 +36,8 @@ from state_store.ports import Agents, Ledger, Limits, OpenOrder, Push, Pushes, Q
 
 BACKLOG_ORDERS = 50
 BACKLOG_BYTES = 512 * 1024
+FURTHEST = timedelta(days=366)
+"""Nobody waits longer for an agent."""
 ROOM_FOR_ADDRESS = 512
 """Bytes that an order to one agent has beside its terms, at most."""
 
@@ -193,6 +195,9 @@ def check(submit: Submit, now: datetime) -> None:
         raise AskError("invalid", str(error), position=error.position) from None
     if submit.not_after <= now:
         text = f"cannot order {submit.command_id}: its not_after {submit.not_after.isoformat()} has passed"
+        raise AskError("invalid", text)
+    if submit.not_after > now + FURTHEST:
+        text = f"cannot order {submit.command_id}: its not_after is more than {FURTHEST.days} days ahead"
         raise AskError("invalid", text)
     size = len(terms(ordered(submit, 1, now)).model_dump_json()) + ROOM_FOR_ADDRESS
     if size > Execute.MAX_BYTES:

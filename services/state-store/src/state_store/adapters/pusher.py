@@ -70,6 +70,8 @@ class Pusher:
 
     async def _push(self, push: Push) -> None:
         command_id = push.terms.command_id
+        # What waits here was surely not sent; asking without a broker could not tell.
+        await self._bus.wait_connected()
         if push.cancel:
             stop = Cancel(occurred_at=self._clock.now(), agent_id=push.agent, command_id=command_id)
             await self._bus.say(stop)

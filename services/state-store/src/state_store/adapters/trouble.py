@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from muster_bus import AskError
 from muster_sql import Database, DatabaseError
 from state_store.ports import Unavailable
 
@@ -18,8 +19,7 @@ BAD_VALUE = "22"
 def passes(error: Exception) -> bool:
     """Whether it may be over when it is tried again."""
     if isinstance(error, DBAPIError):
-        code = str(getattr(error.orig, "sqlstate", None))
-        return not isinstance(error, OURS) and not code.startswith(BAD_VALUE)
+        return not isinstance(error, OURS) and not _is_bad_value(error)
     return isinstance(error, (DatabaseError, OSError, TimeoutError))
 
 
@@ -34,6 +34,7 @@ async def reading(database: Database) -> AsyncIterator[AsyncConnection]:
 
     Raises:
         Unavailable: the database cannot be used.
+        AskError: "invalid" where what is looked for is nothing a database could hold, such as a NUL.
     """
     try:
         async with database.read() as connection:
@@ -41,4 +42,10 @@ async def reading(database: Database) -> AsyncIterator[AsyncConnection]:
     except Exception as error:
         if passes(error):
             raise unavailable(error) from error
+        if isinstance(error, DBAPIError) and (isinstance(error, DataError) or _is_bad_value(error)):
+            raise AskError("invalid", "cannot look for that: no database can hold such a value") from error
         raise
+
+
+def _is_bad_value(error: DBAPIError) -> bool:
+    return str(getattr(error.orig, "sqlstate", None)).startswith(BAD_VALUE)
