@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from packages_ground import Machine, settle
 
+from host_agent.adapters.good_files import GoodFiles
 from host_agent.adapters.package_files import LARGEST_BYTES, WatchedPackageFiles
 from host_agent.domain.specifying import RESTARTS_FOR, name_for
 from host_agent.ports import Described
@@ -24,8 +25,14 @@ class Directory:
     def __init__(self, root: Path, *, as_root: bool = False) -> None:
         self.root = root
         root.chmod(0o755)
-        self.files = WatchedPackageFiles([root], as_root=as_root)
+        self.as_root = as_root
+        self.next_agent()
         self.last: Mapping[str, Described] = {}
+
+    def next_agent(self) -> None:
+        """Look as an agent does that knows only what the one before has kept."""
+        memory = GoodFiles(self.root / ".state")
+        self.files = WatchedPackageFiles([self.root], memory, as_root=self.as_root)
 
     def file(self, directory: str) -> Path:
         return self.root / directory / "package.json"
@@ -360,3 +367,61 @@ async def test_files_are_noticed_within_a_second(directory: Directory) -> None:
         directory.file("web").unlink()
         await settle(1)
         assert machine.driver.stops == ["web"]
+
+
+@pytest.mark.looptime
+async def test_what_became_unusable_while_no_agent_ran_is_taken_over_all_the_same(
+    directory: Directory,
+) -> None:
+    machine = Machine()
+    directory.good("web", directory="dir")
+    machine.disk = directory.files
+    async with machine.agent() as packages:
+        await settle(2)
+        pid = packages.state("web")[1]
+    directory.write("dir", "{")
+    directory.next_agent()
+    machine.disk = directory.files
+    async with machine.agent() as packages:
+        await settle(2)
+        assert packages.state("web")[:2] == (S.RUNNING, pid)
+        (shown, _) = await packages.page()
+        assert (shown[0].problem or "").startswith(f"cannot use {directory.file('dir')}: line 1")
+
+
+@pytest.mark.looptime
+async def test_what_was_removed_while_no_agent_ran_is_found_and_stopped(directory: Directory) -> None:
+    machine = Machine()
+    directory.good("web")
+    directory.good("other", enabled=False)
+    machine.disk = directory.files
+    async with machine.agent():
+        await settle(2)
+    directory.file("web").unlink()
+    directory.file("other").unlink()
+    directory.next_agent()
+    machine.disk = directory.files
+    async with machine.agent() as packages:
+        await settle(2)
+        assert machine.driver.stops == ["web"]
+        assert machine.driver.count() == {"web": 1}
+        assert (await packages.page())[0] == []
+    directory.next_agent()
+    assert directory.look() == {}
+
+
+@pytest.mark.parametrize("damage", ["", "[]", '{"file": 1}', '{"file": "/x", "said": "{"}'])
+def test_damaged_memory_is_left_out(directory: Directory, damage: str) -> None:
+    directory.good("web")
+    directory.look()
+    [kept] = (directory.root / ".state").iterdir()
+    kept.write_text(damage)
+    directory.next_agent()
+    assert directory.look()["web"].problem is None
+
+
+def test_what_is_kept_of_a_package_is_for_the_agent_alone(directory: Directory) -> None:
+    directory.good("web", environment={"TOKEN": "x"})
+    directory.look()
+    [kept] = (directory.root / ".state").iterdir()
+    assert kept.stat().st_mode & 0o077 == 0

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from host_agent.adapters.configuration_files import ConfinedConfigurationFiles
+from host_agent.adapters.good_files import GoodFiles
 from host_agent.adapters.package_files import WatchedPackageFiles
 from host_agent.adapters.policy_file import PolicyFile
 from host_agent.adapters.probing import SystemProbe
@@ -39,7 +40,7 @@ def build(  # noqa: PLR0917  (told about everything here, once)
     ``drivers`` are made at the first package that needs one. A package left running by an agent before is
     found by its driver.
     """
-    files = WatchedPackageFiles(settings.package_dirs)
+    files = WatchedPackageFiles(settings.package_dirs, GoodFiles(settings.state_dir / "packages"))
     packages = Packages(
         Drivers(drivers), files, FileWishes(settings.state_dir), SystemProbe(), speaker, voice, clock
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from host_agent.adapters.good_files import GoodFiles
 from host_agent.domain.dependencies import cycles
 from host_agent.domain.package import Loaded
 from host_agent.domain.specifying import Unusable, name_for, parse
@@ -29,13 +30,16 @@ class WatchedPackageFiles:
     stop.
     """
 
-    def __init__(self, directories: Sequence[Path], *, as_root: bool | None = None) -> None:
+    def __init__(
+        self, directories: Sequence[Path], memory: GoodFiles | None = None, *, as_root: bool | None = None
+    ) -> None:
         self._directories = [os.path.abspath(each) for each in directories]  # noqa: PTH100  (links stay)
         self._strict = os.geteuid() == 0 if as_root is None else as_root
         self._seen: dict[str, dict[str, Signature]] = {}
         self._signatures: dict[str, Signature] = {}
         self._read: dict[Path, Loaded | str] = {}
-        self._good: dict[Path, Loaded] = {}
+        self._memory = memory
+        self._good: dict[Path, Loaded] = memory.load() if memory else {}
         self._owners: dict[str, Path] = {}
         self._complaints: dict[str, str] = {}
         self._first = True
@@ -47,15 +51,14 @@ class WatchedPackageFiles:
             signatures |= self._look_into(directory)
         if signatures == self._signatures and not self._first:
             return None
-        self._first = False
+        first, self._first = self._first, False
         for file in map(Path, self._signatures.keys() - signatures.keys()):
-            self._read.pop(file, None)
-            self._good.pop(file, None)
+            self._forget(file)
         for name, signature in signatures.items():
             if signature != self._signatures.get(name):
                 self._take(Path(name))
         self._signatures = signatures
-        return self._described()
+        return self._with_the_gone() if first else self._described()
 
     # Finding ------------------------------------------------------------------------------------------
 
@@ -77,6 +80,25 @@ class WatchedPackageFiles:
         if self._seen.get(directory) or not isinstance(error, FileNotFoundError):
             log.error("cannot look for packages: keeping what is known", directory=directory, reason=text)
 
+    def _with_the_gone(self) -> dict[str, Described]:
+        """With what was removed while no agent looked: it may run, and has to be found to be stopped."""
+        found = self._described()
+        for file, good in list(self._good.items()):
+            if str(file) in self._signatures:
+                continue
+            if good.name not in found:
+                found[good.name] = Described(good.name, file, good, f"cannot use {file}: it is gone")
+                self._first = True  # the next look tells that it is not there
+            self._forget(file)
+        return found
+
+    def _forget(self, file: Path) -> None:
+        self._read.pop(file, None)
+        good = self._good.pop(file, None)
+        named_elsewhere = good and any(other.name == good.name for other in self._good.values())
+        if good and self._memory and not named_elsewhere:
+            self._memory.forget(good)
+
     # Reading ------------------------------------------------------------------------------------------
 
     def _take(self, file: Path) -> None:
@@ -87,6 +109,8 @@ class WatchedPackageFiles:
         except OSError as error:
             self._read[file] = f"cannot use {file}: {(error.strerror or 'unreadable').lower()}"
         else:
+            if self._memory and self._good.get(file) != loaded:
+                self._memory.keep(loaded)
             self._read[file] = self._good[file] = loaded
 
     def _bytes(self, file: Path) -> bytes:
