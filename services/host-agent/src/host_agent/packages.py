@@ -120,7 +120,10 @@ class Packages:
         await self._tasks.close()
         for keeper in self._keepers.values():
             keeper.close()
-        await self._say_all()
+        try:
+            await self._say_all()
+        except MusterError as error:
+            log.error("cannot say how packages are at the end", reason=str(error))  # noqa: TRY400
 
     # What is seen ---------------------------------------------------------------------------------------
 
