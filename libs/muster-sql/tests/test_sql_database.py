@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from unittest import mock
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import Column, Integer, MetaData, Table, Text, func, insert, select, text
+from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, func, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -326,3 +327,61 @@ async def test_after_kill_9_every_row_said_to_be_committed_is_there(url: str) ->
             found = list(await connection.scalars(select(ROWS.c.id).order_by(ROWS.c.id)))
         assert found[:said] == list(range(1, said + 1))
         assert len(found) - said <= 1  # committed, but killed before it was said
+
+
+async def test_a_transaction_at_one_go_is_kept_whole_or_not_at_all(database: Database) -> None:
+    async with database.begin() as connection:
+        await connection.execute(text("CREATE TABLE gone (n INTEGER)"))
+
+    def insert(connection: Connection) -> int:
+        connection.execute(text("INSERT INTO gone VALUES (1)"))
+        return 7
+
+    def fail(connection: Connection) -> None:
+        insert(connection)
+        raise ValueError
+
+    assert await database.transact_at_one_go(insert) == 7
+    with pytest.raises(ValueError):  # noqa: PT011  (raised above, without words)
+        await database.transact_at_one_go(fail)
+    async with database.read() as connection:
+        assert await connection.scalar(text("SELECT count(*) FROM gone")) == 1
+
+
+async def test_transactions_at_one_go_and_others_take_turns(database: Database) -> None:
+    async with database.begin() as connection:
+        await connection.execute(text("CREATE TABLE turns (n INTEGER)"))
+
+    async def usual() -> None:
+        async with database.begin() as connection:
+            await connection.execute(text("INSERT INTO turns VALUES (1)"))
+
+    def at_one_go(connection: Connection) -> None:
+        connection.execute(text("INSERT INTO turns VALUES (2)"))
+
+    both = [usual() if number % 2 else database.transact_at_one_go(at_one_go) for number in range(40)]
+    await asyncio.gather(*both)
+    async with database.read() as connection:
+        assert await connection.scalar(text("SELECT count(*) FROM turns")) == 40
+
+
+async def test_who_gives_up_leaves_a_transaction_at_one_go_to_its_end(sqlite: Database) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(connection: Connection) -> None:
+        connection.execute(text("CREATE TABLE slow (n INTEGER)"))
+        begun.set()
+        go_on.wait(10)
+
+    giving_up = asyncio.create_task(sqlite.transact_at_one_go(slow))
+    await asyncio.to_thread(begun.wait, 10)
+    giving_up.cancel()
+    waiting = asyncio.create_task(
+        sqlite.transact_at_one_go(lambda connection: connection.scalar(text("SELECT 1")))
+    )
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await giving_up
+    assert await waiting == 1
+    async with sqlite.read() as connection:
+        assert await connection.scalar(text("SELECT count(*) FROM slow")) == 0
