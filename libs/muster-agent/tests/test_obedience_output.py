@@ -147,16 +147,17 @@ def test_the_largest_chunk_fits_into_a_message_however_it_packs(data: bytes) -> 
 class Scissors(ChaosProxy):
     """Cuts every connection each time so many bytes went one way: within a chunk, or within its answer."""
 
-    def __init__(self, target_port: int, dice: random.Random) -> None:
+    def __init__(self, target_port: int, dice: random.Random, at_chunks: float) -> None:
         super().__init__(target_port)
+        self._chance_of_chunks = at_chunks
         self.cuts = 0
         self.most = 12
         self._dice = dice
         self._aim()
 
     def _aim(self) -> None:
-        self._at_chunks = self._dice.random() < 0.5
-        self._left = self._dice.randint(5_000, 150_000) if self._at_chunks else self._dice.randint(100, 1500)
+        self._at_chunks = self._dice.random() < self._chance_of_chunks
+        self._left = self._dice.randint(5_000, 150_000) if self._at_chunks else self._dice.randint(100, 3000)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         of_chunks = writer.get_extra_info("peername")[1] == self._target_port
@@ -225,7 +226,12 @@ class Careless(MemoryStore):
 
 
 async def print_through_cuts(
-    ground: Ground, store: MemoryStore, directory: Path, *, until_complete: bool = True
+    ground: Ground,
+    store: MemoryStore,
+    directory: Path,
+    *,
+    at_chunks: float = 0.5,
+    until_complete: bool = True,
 ) -> tuple[bytes, Scissors]:
     """Have one command print two MiB while the cable is cut a dozen times; what it printed."""
     dice = random.Random(SEED)
@@ -234,7 +240,7 @@ async def print_through_cuts(
     ledger = await stand_in.listen(ground)
     spool = FileSpool(directory / "spool.db")
     order = some_terms()
-    async with Scissors(ground.server.port, dice) as scissors:
+    async with Scissors(ground.server.port, dice, at_chunks) as scissors:
         bus = await Bus.connect(ground.settings(AGENT, server=scissors.url), spool=spool)
         obedience = Obedience(bus, AGENT, EPOCH, directory, Printing(data, dice))
         await obedience.listen()
@@ -279,7 +285,7 @@ async def test_without_offsets_the_same_cuts_leave_bytes_twice(
     monkeypatch.setattr(Output, "unsure", property(lambda _: False, lambda _, __: None), raising=False)
     async with Ground(AGENT) as ground:
         store = Careless()
-        data, _ = await print_through_cuts(ground, store, tmp_path, until_complete=False)
+        data, _ = await print_through_cuts(ground, store, tmp_path, at_chunks=0, until_complete=False)
         assert not any(stream.startswith(data) for stream in store.streams.values()), f"seed {SEED}"
 
 
