@@ -4,6 +4,7 @@ import asyncio
 import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -166,4 +167,15 @@ def test_a_journal_that_forgets_begins_twice(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(Journal, "_take", forget)
     model = play(tmp_path, [{}], [("order", 0), ("wait", 10.0), ("order", 0)])
+    assert max(model.began().values()) == 2
+
+
+def test_an_agent_that_begins_again_what_it_may_have_begun_has_two_effects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Journal._read_open
+    monkeypatch.setattr(
+        Journal, "_read_open", lambda journal: [replace(one, running=False) for one in read(journal)]
+    )
+    model = play(tmp_path, [{"sleep": 30}], [("order", 0), ("wait", 1.0), ("crash", 0), ("wait", 100.0)])
     assert max(model.began().values()) == 2

@@ -144,7 +144,8 @@ class Outputs:
 
     async def recover(self) -> None:
         """Find what an earlier run left, oldest first."""
-        left = sorted(self._directory.iterdir(), key=lambda path: path.stat().st_mtime)
+        outputs = [path for path in self._directory.iterdir() if _is_output(path)]
+        left = sorted(outputs, key=lambda path: path.stat().st_mtime)
         for path in left:
             await self._output(path.name).recover()
         await self.bound()
@@ -181,3 +182,11 @@ class Outputs:
         if not output.gone:
             self.waiting[output.path.name] = output
             self.news.set()
+
+
+def _is_output(path: Path) -> bool:
+    """Whether a file is named by a command; what somebody else left here is none of ours."""
+    try:
+        return path.name == str(UUID(path.name)) and path.is_file()
+    except ValueError:
+        return False
