@@ -34,9 +34,10 @@ from muster_contracts.command.v1 import (
 )
 from muster_contracts.package.v1 import ApplyConfiguration, RestartPackage, StopPackage
 from muster_sql import Database, Outbox, drift, migrate
+from state_store.adapters.pairs import by_pairs
 from state_store.adapters.sql_ledger import SqlLedger
 from state_store.adapters.sql_queries import SqlQueries, by_age, by_agent
-from state_store.adapters.tables import AUDIT, COMMANDS, METADATA, OUTBOX, TARGETS
+from state_store.adapters.tables import AUDIT, COMMANDS, METADATA, OUTBOX, STREAMS, TARGETS
 from state_store.domain.audit import Act
 from state_store.domain.streams import unpacked
 from state_store.domain.target import Outcome, Patience
@@ -486,6 +487,25 @@ async def test_no_filter_looks_at_more_than_its_page(
             steps = " ".join(str(tuple(row)[-1]) for row in plan)
     assert f"USING INDEX {index}" in steps
     assert "TEMP B-TREE" not in steps
+
+
+PAIRS = {
+    "ix_targets_command_agent": (TARGETS, (TARGETS.c.command_id, TARGETS.c.agent), (UUID(int=1), "a1")),
+    "ix_streams_name": (STREAMS, (STREAMS.c.agent, STREAMS.c.name), ("a1", "output/x")),
+    "ix_commands_key": (COMMANDS, (COMMANDS.c.issuer, COMMANDS.c.idempotency_key), ("ann", "k")),
+}
+
+
+@pytest.mark.parametrize("index", PAIRS)
+async def test_what_a_group_needs_is_found_along_an_index(tmp_path: Path, index: str) -> None:
+    table, columns, pair = PAIRS[index]
+    async with Books(f"sqlite:///{tmp_path}/plan.db") as books, books.database.read() as connection:
+        query = by_pairs(connection, table, columns, [pair] * 3)
+        compiled = query.compile(dialect=sqlite_dialect.dialect(), compile_kwargs={"literal_binds": True})
+        plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}")
+        steps = " ".join(str(tuple(row)[-1]) for row in plan)
+    assert f"SEARCH {table.name} USING INDEX {index}" in steps
+    assert f"SCAN {table.name}" not in steps
 
 
 # Output ---------------------------------------------------------------------------------------------------

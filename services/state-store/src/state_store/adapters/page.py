@@ -8,13 +8,14 @@ from itertools import islice
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
-from sqlalchemy import Select, bindparam, insert, select, tuple_, update
+from sqlalchemy import Select, bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster_bus import Letter, TooLarge, letter_of
 from muster_contracts.audit.v1 import Anchored
 from muster_contracts.command.v1 import STORE, CommandState
 from muster_sql import Outbox, insert_rows
+from state_store.adapters.pairs import by_pairs
 from state_store.adapters.tables import AUDIT, CHUNKS, COMMANDS, HEAD, STREAMS, TARGETS
 from state_store.domain.audit import Act, Head, chained
 from state_store.domain.orders import SENSITIVE, Order, without_secrets
@@ -69,9 +70,11 @@ class Page:
     async def load(self, keys: Iterable[Key]) -> None:
         """Read and lock these, unless they are here already."""
         wanted = iter(dict.fromkeys(key for key in keys if key not in self._now))
-        both = tuple_(TARGETS.c.command_id, TARGETS.c.agent)
+        both = (TARGETS.c.command_id, TARGETS.c.agent)
         while some := list(islice(wanted, KEYS_AT_ONCE)):
-            await self.take(select(TARGETS).where(both.in_(some)).order_by(TARGETS.c.position))
+            query = by_pairs(self.connection, TARGETS, both, some)
+            # Everybody locks in one order, so that nobody waits for one who waits for them.
+            await self.take(query if self._is_sqlite else query.order_by(TARGETS.c.position))
 
     async def take(self, query: Select[Any], *, skip_locked: bool = False) -> list[Kept]:
         """Read and lock what a query of targets finds, and return it as it is by now."""

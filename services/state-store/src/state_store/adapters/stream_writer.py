@@ -6,11 +6,12 @@ from collections import OrderedDict
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert, select, tuple_
+from sqlalchemy import insert, select
 
 from muster_bus import AskError
 from muster_contracts.chunk.v1 import ChunkTaken, Encoding, PutChunk, StreamEnd
 from state_store.adapters.page import Page
+from state_store.adapters.pairs import by_pairs
 from state_store.adapters.tables import CHUNKS, STREAMS
 from state_store.domain.streams import Piece, Stream, command_of
 from state_store.ports import Limits, Stored
@@ -50,7 +51,8 @@ class StreamWriter:
         return results
 
     async def _load(self, page: Page, names: set[Name]) -> dict[Name, Stream]:
-        query = select(STREAMS).where(tuple_(STREAMS.c.agent, STREAMS.c.name).in_(sorted(names)))
+        both = (STREAMS.c.agent, STREAMS.c.name)
+        query = by_pairs(page.connection, STREAMS, both, sorted(names))
         if page.connection.dialect.name != "sqlite":
             query = query.order_by(STREAMS.c.id).with_for_update()
         rows = await page.connection.execute(query)

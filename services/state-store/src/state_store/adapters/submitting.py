@@ -4,13 +4,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from uuid import UUID
 
-from sqlalchemy import func, or_, select, tuple_
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster_bus import AskError
 from muster_contracts.command.v1 import Submit
 from muster_sql import insert_rows
 from state_store.adapters.page import Page, insert_targets
+from state_store.adapters.pairs import by_pairs
 from state_store.adapters.tables import COMMANDS, TARGETS
 from state_store.domain.orders import ALLOWED, REFUSED, Order, fingerprint, ordered, submitting, terms
 from state_store.domain.target import Kept, Patience, planned
@@ -111,17 +112,15 @@ async def find_known(connection: AsyncConnection, submits: Iterable[Submit]) -> 
     names = [name for submit in submits for name in names_of(submit)]
     ids = [name for name in names if isinstance(name, UUID)]
     keys = [name for name in names if isinstance(name, tuple)]
-    columns = COMMANDS.c
-    query = select(columns.id, columns.issuer, columns.idempotency_key, columns.fingerprint, columns.targets)
-    mine = [
-        columns.id.in_(ids),
-        *([tuple_(columns.issuer, columns.idempotency_key).in_(keys)] if keys else []),
-    ]
+    looks = [select(COMMANDS).where(COMMANDS.c.id.in_(ids))]
+    if keys:
+        looks.append(by_pairs(connection, COMMANDS, (COMMANDS.c.issuer, COMMANDS.c.idempotency_key), keys))
     known: Known = {}
-    for row in await connection.execute(query.where(or_(*mine))):
-        known[row.id] = (row.id, row.fingerprint, row.targets)
-        if row.idempotency_key:
-            known[row.issuer, row.idempotency_key] = known[row.id]
+    for look in looks:
+        for row in await connection.execute(look):
+            known[row.id] = (row.id, row.fingerprint, row.targets)
+            if row.idempotency_key:
+                known[row.issuer, row.idempotency_key] = known[row.id]
     return known
 
 
