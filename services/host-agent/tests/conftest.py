@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
 import pytest
-from driver_grounds import DockerGround, DriverGround, SystemdGround
+from driver_grounds import DockerGround, DriverGround, ProcessGround, SystemdGround
 
 from host_agent.ports import Driver
 from muster_testing import engine, images
@@ -27,6 +27,7 @@ def machine(docker_host: str) -> Generator[SystemdMachine]:
 
 @pytest.fixture(
     params=[
+        "process",
         pytest.param("systemd", marks=pytest.mark.needs("systemd-machine")),
         pytest.param("systemd-user", marks=pytest.mark.needs("systemd-machine")),
         pytest.param("docker", marks=pytest.mark.needs("docker", "busybox")),
@@ -40,6 +41,8 @@ async def ground(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerat
 
 
 def _make(request: pytest.FixtureRequest, directory: Path) -> DriverGround:
+    if request.param == "process":
+        return ProcessGround(directory)
     if request.param == "docker":
         host = request.getfixturevalue("docker_host")
         return DockerGround(directory, host, images.busybox(host))

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from host_agent.adapters.docker_driver import DockerDriver
+from host_agent.adapters.process_driver import ProcessDriver
 from host_agent.adapters.systemd_driver import SystemdDriver
 from host_agent.domain.package import Loaded
 from host_agent.ports import Driver
@@ -82,6 +83,48 @@ class DriverGround(ABC):
             with contextlib.suppress(Exception):
                 if run := await driver.find(package):
                     await driver.signal(package, run, StopSignal.KILL)
+
+
+class ProcessGround(DriverGround):
+    """Plain processes."""
+
+    missing = "no-executable"
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._drivers: list[ProcessDriver] = []
+
+    def driver(self) -> ProcessDriver:
+        self._drivers.append(ProcessDriver(self.directory / "state", self.directory / "log"))
+        return self._drivers[-1]
+
+    def specify(self, name: str, script: str) -> dict[str, Any]:
+        return {"command": ["sh", "-c", script]}
+
+    def specify_nothing(self, name: str) -> dict[str, Any]:
+        return {"command": ["/nowhere/at-all"]}
+
+    def specify_broken(self, name: str) -> dict[str, Any]:
+        file = self.directory / f"broken-{name}"
+        file.write_text("#!/nowhere/at-all\n")
+        file.chmod(0o755)
+        return {"command": [str(file)]}
+
+    def traces(self, package: Loaded) -> str:
+        record = self.directory / "state" / "runs" / f"{package.name}.json"
+        return record.read_text() if record.exists() else ""
+
+    async def clean_up(self) -> None:
+        driver = self.driver()
+        for package in self.packages:
+            if run := await driver.find(package):
+                await driver.stop(self.loaded(package.name, HURRIED), run)
+        for driver in self._drivers:
+            driver.close()
+
+
+HURRIED = {"command": ["true"], "stop": {"signal": "KILL", "timeout_seconds": 0.1}}
+"""What a package's name means at the end of a test."""
 
 
 class SystemdGround(DriverGround):
