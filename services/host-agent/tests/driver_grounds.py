@@ -99,7 +99,7 @@ class ProcessGround(DriverGround):
         return self._drivers[-1]
 
     def specify(self, name: str, script: str) -> dict[str, Any]:
-        return {"command": ["sh", "-c", script]}
+        return {"command": ["sh", "-c", script], "directory": str(self.directory)}
 
     def specify_nothing(self, name: str) -> dict[str, Any]:
         return {"command": ["/nowhere/at-all"]}

@@ -72,7 +72,7 @@ class ProcessDriver:
 
     async def tend(self) -> None:
         """To be called every few seconds: cut logs that have grown, bury orphans that have died."""
-        keep = {life.held.process.pid for life in self._lives.values()}
+        keep = {life.held.process.pid for life in self._lives.values() if not life.held.over.done()}
         self._dead = process_tree.bury(keep, self._dead)
         for name, (_, package_log) in list(self._logs.items()):
             try:
@@ -140,10 +140,11 @@ class ProcessDriver:
         await asyncio.to_thread(self._still(package, run).signal_tree, signals.SIGCONT)
 
     async def is_paused(self, package: Loaded, run: Run) -> bool:
-        """Whether its main process is stopped."""
+        """Whether its main process is stopped; also of a run that is held by nobody yet."""
         held = self._held(package, run)
-        status = held.process.status() if held else None
-        return status is not None and status.state == "T"
+        status = held.process.status() if held else process_tree.look(run.pid or 0)
+        ours = held is not None or process_tree.is_marked(run.pid or 0, run.id)
+        return ours and status is not None and status.state == "T"
 
     async def usage(self, package: Loaded, run: Run) -> Usage:
         """Of the main process and those below it; without a look at the whole machine."""

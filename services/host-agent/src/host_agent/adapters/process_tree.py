@@ -175,7 +175,7 @@ def bury(keep: AbstractSet[int], seen: AbstractSet[int]) -> set[int]:
     Not those in ``keep``, and none of our own session: whoever started them waits for them. Of the others
     those that were ``seen`` dead at the look before: nobody has waited for them since.
     """
-    if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+    if not _somebody_is_dead():
         return set()
     ours = os.getsid(0)
     dead = {
@@ -187,6 +187,13 @@ def bury(keep: AbstractSet[int], seen: AbstractSet[int]) -> set[int]:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
     return dead - seen
+
+
+def _somebody_is_dead() -> bool:
+    try:
+        return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # we have no children
+        return False
 
 
 def signal_all(targets: Iterable[Status], number: int) -> None:
