@@ -31,6 +31,7 @@ BENCHMARKS = {
     "B2": Benchmark("tests.bench.b02_sweep", 120),
     "B3": Benchmark("tests.bench.b03_history", 240),
     "B7": Benchmark("tests.bench.b07_footprint", 120),
+    "B8": Benchmark("tests.bench.b08_restart", 180),
     "B14": Benchmark("tests.bench.b14_connections", 360),
     "B18": Benchmark("tests.bench.b18_cold_start", 120),
     "B19": Benchmark("tests.bench.b19_codec", 60),

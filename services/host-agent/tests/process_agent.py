@@ -9,8 +9,8 @@ import json
 import sys
 from pathlib import Path
 
-from host_agent.adapters import process_driver
 from host_agent.adapters.process_driver import ProcessDriver
+from host_agent.adapters.run_records import RunRecords
 from host_agent.domain.package import Loaded
 from muster_contracts.package.specification import Specification
 
@@ -45,7 +45,7 @@ async def main(state: Path, log: Path, files: list[Path]) -> None:
 
 def forget() -> None:
     """Take away what finds a run again."""
-    process_driver.RunRecords.read = lambda *_: None  # type: ignore[method-assign]
+    RunRecords.read = lambda *_: None  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

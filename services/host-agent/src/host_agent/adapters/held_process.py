@@ -22,8 +22,16 @@ class Held:
     """
 
     def __init__(
-        self, run: str, process: Process, handle: int, *, child: bool, at_end: Callable[[], None]
+        self,
+        run: str,
+        process: Process,
+        handle: int,
+        *,
+        child: bool,
+        mains: set[int],
+        at_end: Callable[[], None],
     ) -> None:
+        """``mains``: the pids of all main processes that are held, this one among them until its end."""
         self.run = run
         self.process = process
         self.ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
@@ -33,6 +41,8 @@ class Held:
         self._child = child
         self._handle = handle
         self._at_end = at_end
+        self._mains = mains
+        mains.add(process.pid)
         self._known: set[Process] = set()
         self._thorough = not child
         self._finishing: asyncio.Task[None] | None = None
@@ -60,8 +70,11 @@ class Held:
     def descendants(self) -> list[Status]:
         """Those alive that can be seen without a look at the whole machine."""
         main = self.process.status()
-        orphans = process_tree.left_to_us(self.run, self.process, self._known) if self._child else []
+        orphans = self._orphans() if self._child else []
         return self._remember([*process_tree.family([main] if main and main.alive else []), *orphans])
+
+    def _orphans(self) -> list[Status]:
+        return process_tree.left_to_us(self.run, self.process, self._known, self._mains)
 
     def members(self) -> list[Status]:
         """All of the run that are alive, by a look at the whole machine."""
@@ -102,6 +115,7 @@ class Held:
         if self._child:
             _bury(self.process.pid)
         self._release()
+        self._mains.discard(self.process.pid)
         self._at_end()
         self.over.set_result(self.ended.result())
 

@@ -58,6 +58,7 @@ class ProcessDriver:
         self._logs: dict[str, tuple[object, PackageLog]] = {}
         self._starting: dict[str, asyncio.Lock] = {}
         self._dead: set[int] = set()
+        self._mains: set[int] = set()
 
     def close(self) -> None:
         """Look away; packages run on."""
@@ -72,8 +73,7 @@ class ProcessDriver:
 
     async def tend(self) -> None:
         """To be called every few seconds: cut logs that have grown, bury orphans that have died."""
-        keep = {life.held.process.pid for life in self._lives.values() if not life.held.over.done()}
-        self._dead = process_tree.bury(keep, self._dead)
+        self._dead = process_tree.bury(self._mains, self._dead)
         for name, (_, package_log) in list(self._logs.items()):
             try:
                 await asyncio.to_thread(package_log.rotate)
@@ -233,7 +233,7 @@ class ProcessDriver:
 
     def _hold(self, package: Loaded, run: Run, process: Process, handle: int, *, child: bool) -> None:
         forget = partial(self._forget, package.name, run.id)
-        held = Held(run.id, process, handle, child=child, at_end=forget)
+        held = Held(run.id, process, handle, child=child, mains=self._mains, at_end=forget)
         if before := self._lives.get(package.name):
             before.held.close()
         self._lives[package.name] = Life(run, held)

@@ -133,16 +133,17 @@ def members(run: str, main: Process, known: AbstractSet[Process] = frozenset()) 
     return [there[pid] for pid in sorted(found - {os.getpid()})]
 
 
-def left_to_us(run: str, main: Process, known: AbstractSet[Process] = frozenset()) -> list[Status]:
+def left_to_us(run: str, main: Process, known: AbstractSet[Process], mains: AbstractSet[int]) -> list[Status]:
     """The living processes of a run whose parents have died, and who descend from them; a quick look.
 
-    The kernel has made them children of this process, if it made the run: a spawner asks it to. ``main`` must
-    not have been buried, so that its number is still its own.
+    The kernel has made them children of this process, if it made the run: a spawner asks it to. ``mains`` are
+    the children that are no orphans, ``main`` among them; it must not have been buried, so that its number is
+    still its own.
     """
     orphans = [
         status
         for pid in children(os.getpid())
-        if pid != main.pid
+        if pid not in mains
         and (status := look(pid))
         and status.alive
         and (status.session == main.pid or status.process in known or is_marked(pid, run))
