@@ -17,6 +17,7 @@ from host_agent.adapters.lock import only_one_in
 from host_agent.adapters.logfile import LogFile
 from host_agent.domain.machine import describe
 from host_agent.domain.speaker import Speaker
+from host_agent.orders import obeying
 from host_agent.rounds import Describing, Sampling
 from host_agent.settings import CONFIG_VARIABLE, HostAgentSettings, Places, needs_restart
 from host_agent.watching import Watch
@@ -32,6 +33,8 @@ from muster_runtime.secrets import redact
 
 VERSION = version("host-agent")
 NAME = "host-agent"
+STOPPING_SECONDS = 40.0
+"""How long the agent may take to end where its packages end with it, each with a timeout of its own."""
 
 Relog = Callable[[HostAgentSettings], None]
 """Applies the log level of other settings."""
@@ -46,7 +49,10 @@ def main() -> None:
         config, settings = read_settings(options)
         if options.command == "run":
             relog = logs(settings)
-            launch(lambda shutdown: serve(settings, config, relog, shutdown))
+            launch(
+                lambda shutdown: serve(settings, config, relog, shutdown),
+                drain_seconds=STOPPING_SECONDS if settings.stop_packages_on_exit else 10.0,
+            )
         print(COMMANDS[options.command](settings))  # noqa: T201  (the command's output)
     except ConfigurationError as error:
         sys.stderr.write(f"{error}\n")
@@ -116,6 +122,8 @@ async def serve(settings: HostAgentSettings, config: Path, relog: Relog, shutdow
         )  # fmt: skip
         tasks = await stack.enter_async_context(Tasks())
         sampling = await live(settings, config, relog, agent, bus, tasks)
+        speaker = Speaker(agent.agent_id, agent.epoch, agent.version)
+        await stack.enter_async_context(obeying(settings, speaker, bus, SystemClock(), tasks))
         if settings.health_port is not None or settings.health_port_file is not None:
             from host_agent import metrics  # noqa: PLC0415  (an agent nobody scrapes does without)
 

@@ -89,6 +89,7 @@ def agent(layout: Layout, ports: Mapping[str, int]) -> Part:
         "STATE_DIR": str(layout.agent),
         "PACKAGE_DIRS": json.dumps([str(layout.packages)]),
         "POLICY_FILE": str(layout.policy),
+        "LOG_DIR": str(layout.logs),
         # What this fleet started on this machine ends with it, unless the agent is killed.
         "STOP_PACKAGES_ON_EXIT": "true",
     }
