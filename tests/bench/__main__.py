@@ -32,6 +32,7 @@ BENCHMARKS = {
     "B3": Benchmark("tests.bench.b03_history", 240),
     "B7": Benchmark("tests.bench.b07_footprint", 120),
     "B8": Benchmark("tests.bench.b08_restart", 180),
+    "B9": Benchmark("tests.bench.b09_adoption", 180),
     "B14": Benchmark("tests.bench.b14_connections", 360),
     "B18": Benchmark("tests.bench.b18_cold_start", 120),
     "B19": Benchmark("tests.bench.b19_codec", 60),
