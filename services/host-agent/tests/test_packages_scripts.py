@@ -48,11 +48,11 @@ async def test_a_signal_is_told_as_a_negative_number(tmp_path: Path) -> None:
 async def test_nothing_of_the_agents_environment_is_inherited(tmp_path: Path) -> None:
     _, text = await run(tmp_path, "env")
     names = {line.partition(b"=")[0] for line in text.splitlines()}
-    assert names == {b"A", b"PATH"}
+    assert names == {b"A", b"PATH", b"MUSTER_RUN"}
 
 
 async def test_what_cannot_be_executed_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CannotRun, match=r"cannot run /no/such in .*: No such file") as refused:
+    with pytest.raises(CannotRun, match="cannot run /no/such: there is no program /no/such") as refused:
         await run(tmp_path, "/no/such")
     assert refused.value.reason == "no-executable"
     with pytest.raises(CannotRun, match="there is no user nobody-like-that") as refused:
@@ -85,6 +85,28 @@ async def test_a_cancelled_script_is_ended_with_all_its_children(tmp_path: Path)
     with pytest.raises(asyncio.CancelledError):
         await task
     await until(lambda: not any(map(alive, pids)))
+
+
+@pytest.mark.parametrize(
+    "escape", ["setsid sleep 600 & echo $! > a", "(setsid sh -c 'echo $$ > a; sleep 600' &)"]
+)
+async def test_a_cancelled_script_is_ended_with_all_who_escaped(tmp_path: Path, escape: str) -> None:
+    task = asyncio.create_task(run(tmp_path, "sh", "-c", f"{escape}; sleep 600"))
+    pid = await until(partial(_number, tmp_path / "a"))
+    assert alive(pid)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not alive(pid)
+
+
+async def test_a_script_called_off_at_once_leaves_nothing(tmp_path: Path) -> None:
+    for seconds in (0.0, 0.001, 0.003, 0.01):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await run(tmp_path, "sh", "-c", "echo $$ >> a; sleep 600")
+    pids = [int(pid) for pid in (tmp_path / "a").read_text().split()] if (tmp_path / "a").exists() else []
+    assert not any(map(alive, pids))
 
 
 async def test_a_child_left_behind_holds_nobody_up_and_is_ended(tmp_path: Path) -> None:

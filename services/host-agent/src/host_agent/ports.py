@@ -185,7 +185,7 @@ class Task:
     user: str | None = None
     """Whom it runs as; null: as the agent."""
     environment: Mapping[str, str] | None = None
-    """Its only variables but PATH."""
+    """Its only variables but PATH and MUSTER_RUN, the mark by which all of its tree is found."""
 
 
 class ScriptRunner(Protocol):

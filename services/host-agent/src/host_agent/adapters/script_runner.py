@@ -1,31 +1,35 @@
-"""Running scripts and checks to their end, each in a session of its own, never by a shell."""
+"""Running scripts and checks to their end, never by a shell, in the way packages are run.
+
+A script carries a mark of its own (``MUSTER_RUN``), so that nobody of its tree escapes: neither by a session
+of its own nor by a double fork.
+"""
 
 import asyncio
 import contextlib
-import grp
 import os
-import pwd
-import signal
-from collections.abc import Mapping
+from functools import partial
 from io import FileIO
 from typing import Any
+from uuid import uuid4
 
+from host_agent.adapters import spawning
+from host_agent.adapters.held_process import Held
+from host_agent.adapters.process_tree import MARK
+from host_agent.adapters.spawning import PATH, Plan, Spawner
 from host_agent.ports import CannotRun, Task, Write
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
 CHUNK = 64 * 1024
-
-END_SECONDS = 2.0
-"""How long the last output may take once the program has ended: a child may hold the pipe for ever."""
 
 
 class SessionRunner:
     """Implements ``host_agent.ports.ScriptRunner``.
 
-    When it ends, by itself or cancelled, every process of its session that is left is killed. A process that
-    makes a session of its own escapes.
+    When it ends, by itself or cancelled, every process of its tree that is left is killed.
     """
+
+    def __init__(self) -> None:
+        self._spawner: Spawner | None = None
+        self._mains: set[int] = set()
 
     async def run(self, task: Task, write: Write) -> int:
         """Run it and write what it prints; its exit code, or minus a signal's number.
@@ -33,64 +37,74 @@ class SessionRunner:
         Raises:
             CannotRun: it could not be executed.
         """
-        # A pipe of our own: asyncio's ``wait`` waits until its pipes are closed, which a child may never do.
         out, into = os.pipe()
+        pipe = os.fdopen(out, "rb", buffering=0)
         try:
-            process = await self._start(task, into)
+            held = await self._start(task, into)
         except BaseException:
-            os.close(out)
+            pipe.close()
             raise
         finally:
             os.close(into)
-        pipe = os.fdopen(out, "rb", buffering=0)
         reading = asyncio.create_task(_copy(pipe, write))
         try:
-            await _ended(process, reading)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(reading), END_SECONDS)
+            await _ended(held, reading)
+            await asyncio.shield(held.over)
+            # Nobody is left who could print: what is in the pipe is the end.
+            await reading
         finally:
-            _kill_session(process.pid)
+            await asyncio.shield(held.kill())
             reading.cancel()
             await asyncio.wait([reading])
             pipe.close()
-            await process.wait()
-        if not reading.cancelled() and (error := reading.exception()):
-            raise error
-        assert process.returncode is not None
-        return process.returncode
+        code = held.over.result().code
+        assert code is not None, "it is our child"
+        return code
 
-    async def _start(self, task: Task, into: int) -> asyncio.subprocess.Process:
-        identity = _identity(task)
+    async def _start(self, task: Task, into: int) -> Held:
+        """It, executed; called off meanwhile, nothing of it is left."""
+        plan = await asyncio.to_thread(_plan, task)
+        self._spawner = self._spawner or Spawner()
+        work = partial(self._spawner.spawn, plan, into)
+        spawning_it = asyncio.get_running_loop().run_in_executor(self._spawner.thread, work)
+        called_off = False
         try:
-            return await asyncio.create_subprocess_exec(
-                *task.argv,
-                cwd=task.directory,
-                env={"PATH": PATH, **(task.environment or {})},
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=into,
-                stderr=into,
-                start_new_session=True,
-                **identity,
-            )
-        except PermissionError as error:
-            text = f"cannot run {task.argv[0]}: {error.strerror}".lower()
-            raise CannotRun(f"{text} (as {task.user or 'the agent'})", "not-permitted") from None
-        except OSError as error:
-            text = f"cannot run {task.argv[0]} in {task.directory}: {error.strerror}"
-            raise CannotRun(text, "no-executable") from None
-        except ValueError as error:
-            raise CannotRun(f"cannot run {task.argv[0]!r}: {error}", "no-executable") from None
+            await asyncio.shield(spawning_it)
+        except asyncio.CancelledError:
+            called_off = True
+            await asyncio.wait([spawning_it])
+        spawned = spawning_it.result()
+        run = plan.environment[MARK]
+        held = Held(run, spawned.process, spawned.handle, child=True, mains=self._mains, at_end=_nothing)
+        held.be_thorough()
+        if called_off:
+            await asyncio.shield(held.kill())
+            raise asyncio.CancelledError
+        return held
 
 
-async def _ended(process: asyncio.subprocess.Process, reading: "asyncio.Task[None]") -> None:
+def _plan(task: Task) -> Plan:
+    """Everything its process needs.
+
+    Raises:
+        CannotRun: something of it is missing.
+    """
+    what = f"run {task.argv[0]}"
+    who = spawning.identity(what, task.user)
+    if not task.directory.is_dir():
+        raise CannotRun(f"cannot {what}: there is no directory {task.directory}", "no-directory")
+    environment = {"PATH": PATH, **(task.environment or {}), MARK: uuid4().hex}
+    program = spawning.executable(what, task.argv[0], task.directory, environment["PATH"])
+    return Plan(what, task.argv, program, task.directory, environment, who)
+
+
+async def _ended(held: Held, reading: "asyncio.Task[None]") -> None:
     """Return when the program has ended, or its output cannot be kept."""
-    waiting = asyncio.create_task(process.wait())
-    try:
-        await asyncio.wait([waiting, reading], return_when=asyncio.FIRST_COMPLETED)
-        if not waiting.done() and not (reading.cancelled() or reading.exception()):
-            await waiting  # it closed its output and goes on
-    finally:
-        waiting.cancel()
+    either: list[asyncio.Future[Any]] = [held.ended, reading]
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    if reading.done():
+        reading.result()
+        await asyncio.shield(held.ended)  # it closed its output and goes on
 
 
 async def _copy(pipe: FileIO, write: Write) -> None:
@@ -98,40 +112,10 @@ async def _copy(pipe: FileIO, write: Write) -> None:
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(stream), pipe
     )
-    try:
+    with contextlib.closing(transport):
         while chunk := await stream.read(CHUNK):
             await write(chunk)
-    finally:
-        transport.close()
 
 
-def _identity(task: Task) -> Mapping[str, Any]:
-    """User, group and groups of whom it runs as; nothing where that is the agent."""
-    if task.user is None:
-        return {}
-    try:
-        user = pwd.getpwnam(task.user)
-    except KeyError:
-        text = f"cannot run {task.argv[0]}: there is no user {task.user}"
-        raise CannotRun(text, "no-user") from None
-    if user.pw_uid == os.geteuid():
-        return {}
-    groups = [group.gr_gid for group in grp.getgrall() if task.user in group.gr_mem]
-    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [user.pw_gid, *groups]}
-
-
-def _kill_session(leader: int) -> None:
-    """SIGKILL to every process of a session; twice, for one may have forked meanwhile."""
-    for _ in range(2):
-        for pid in _session(leader):
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-
-
-def _session(leader: int) -> list[int]:
-    found = []
-    for name in os.listdir("/proc") if os.path.isdir("/proc") else ():  # noqa: PTH112, PTH208
-        with contextlib.suppress(OSError):
-            if name.isdigit() and os.getsid(int(name)) == leader:
-                found.append(int(name))
-    return found
+def _nothing() -> None:
+    """Nothing was written down of it."""
