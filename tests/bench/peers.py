@@ -1,7 +1,7 @@
 """Peers this machine may have: agents people use, each idle and alone, as they come.
 
 Looked for on the PATH and in ``MUSTER_BENCH_PEERS`` (the ``bin`` of an environment with ``pip install
-supervisor salt``); those that are not there are left out.
+supervisor salt celery redis``); those that are not there are left out.
 """
 
 import os
@@ -13,12 +13,17 @@ def peers(directory: Path) -> dict[str, list[str]]:
     """The command of each peer that is there, configured to live in ``directory`` only."""
     found = {}
     for name, configure in {"supervisord": _supervisord, "salt-minion": _salt_minion}.items():
-        where = os.pathsep.join([os.environ.get("MUSTER_BENCH_PEERS", ""), os.environ.get("PATH", "")])
-        if program := shutil.which(name, path=where):
+        if where := program(name):
             home = directory / name
             home.mkdir()
-            found[name] = configure(program, home)
+            found[name] = configure(where, home)
     return found
+
+
+def program(name: str) -> str | None:
+    """Where a peer's program is, if this machine has it."""
+    places = [os.environ.get("MUSTER_BENCH_PEERS", ""), os.environ.get("PATH", "")]
+    return shutil.which(name, path=os.pathsep.join(places))
 
 
 def _supervisord(program: str, home: Path) -> list[str]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import random
 import sqlite3
 from collections import Counter
@@ -16,7 +15,7 @@ import pytest
 from muster_bus.streams import CONSUMERS
 from muster_contracts.fleet.v1 import PresenceChanged
 from muster_testing.control_plane import ControlPlane
-from muster_testing.program import Program
+from muster_testing.hosts import host_agent
 from muster_testing.simulator import Condition, Fleet, Roster, Settings
 from muster_testing.simulator.agent import SimulatedAgent
 from muster_testing.wait import until
@@ -156,18 +155,6 @@ async def test_no_durable_fact_is_lost_or_counted_twice_however_often_processes_
             agent.kill()
             await _every_goodbye_counts_once(plane, load)
             await _what_is_recorded_is_said(plane)
-
-
-def host_agent(plane: ControlPlane, agent_id: str) -> Program:
-    """A real host-agent with the identity the ground gave ``agent_id``."""
-    state = plane.directory / agent_id
-    state.mkdir(mode=0o700)
-    (state / "agent-id").write_text(f"{agent_id}\n")
-    seed = state / "agent.seed"
-    seed.write_bytes(plane.seed_file(agent_id).read_bytes())
-    seed.chmod(0o600)
-    settings = {"HOST_AGENT_SERVERS": json.dumps([plane.server.url]), "HOST_AGENT_STATE_DIR": str(state)}
-    return Program("host-agent", settings, plane.directory / f"{agent_id}.log")
 
 
 async def _every_goodbye_counts_once(plane: ControlPlane, load: Load) -> None:
