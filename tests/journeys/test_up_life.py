@@ -23,7 +23,7 @@ from muster_bus.identity import Keypair
 
 MUSTER = str(Path(sys.executable).parent / "muster")
 SCHEMAS = Path(__file__).parents[2] / "contracts" / "cli"
-NAMES = ["nats", "redis", "fleet-registry", "host-agent"]
+NAMES = ["nats", "redis", "fleet-registry", "state-store", "host-agent"]
 LIMIT_BYTES = 450 << 20
 
 
@@ -200,7 +200,7 @@ def test_starting_again_finds_the_same_agent_its_history_and_its_ports(home: Hom
     assert {one["name"]: one["endpoint"] for one in home.status()["processes"]} == endpoints
 
 
-@pytest.mark.parametrize("name", ["nats", "redis", "fleet-registry"])
+@pytest.mark.parametrize("name", ["nats", "redis", "fleet-registry", "state-store"])
 def test_a_process_killed_is_started_again_and_nobody_else_is(running: Home, name: str) -> None:
     before, restarts = running.pids(), running.look()[name]["restarts"]
     os.kill(before[name], signal.SIGKILL)
