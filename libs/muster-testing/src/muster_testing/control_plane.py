@@ -104,6 +104,7 @@ class ControlPlane(Ground):
         return {
             "STATE_STORE_NATS_URL": self.server.url,
             "STATE_STORE_SEED_FILE": str(self.seed_file("state-store")),
+            "STATE_STORE_HEALTH_PORT_FILE": str(self.directory / "store.port"),
             "STATE_STORE_DATABASE_URL": f"sqlite+aiosqlite:///{self.ledger}",
         }
 
