@@ -26,8 +26,6 @@ CANARY = "canary-5d2e"
 
 @pytest.fixture
 async def ground(tmp_path: Path) -> AsyncGenerator[ProcessGround]:
-    for directory in [tmp_path, *tmp_path.parents][:3]:
-        directory.chmod(0o755)
     made = ProcessGround(tmp_path)
     yield made
     await made.clean_up()

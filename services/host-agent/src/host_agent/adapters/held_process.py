@@ -11,7 +11,8 @@ from host_agent.adapters.process_tree import Process, Status
 from host_agent.domain.package import Exit
 
 AGAIN_SECONDS = 0.002
-"""Between looks whether what was killed is gone."""
+"""Until the first look whether what was killed is gone; it doubles, for who waits for a dead disk stays."""
+LONGEST_SECONDS = 0.5
 
 
 class Held:
@@ -90,9 +91,11 @@ class Held:
     async def kill(self) -> Exit:
         """SIGKILL to all, until nothing is left."""
         self._thorough = True
+        pause = AGAIN_SECONDS
         while not self.ended.done():
             await asyncio.to_thread(self.signal_tree, signal.SIGKILL)
-            await asyncio.wait([self.ended], timeout=AGAIN_SECONDS * 10)
+            await asyncio.wait([self.ended], timeout=pause)
+            pause = min(LONGEST_SECONDS, pause * 2)
         return await asyncio.shield(self.over)
 
     def be_thorough(self) -> None:
@@ -108,10 +111,12 @@ class Held:
 
     async def _finish(self) -> None:
         """End what is left, then bury the main process: until then its pid and session are its own."""
+        pause = AGAIN_SECONDS
         while left := await self._look():
             process_tree.signal_all(left, signal.SIGKILL)
-            await asyncio.sleep(AGAIN_SECONDS)
+            await asyncio.sleep(pause)
             _bury_orphans(left)
+            pause = min(LONGEST_SECONDS, pause * 2)
         if self._child:
             _bury(self.process.pid)
         self._release()
