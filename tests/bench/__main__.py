@@ -30,6 +30,8 @@ BENCHMARKS = {
     "B1": Benchmark("tests.bench.b01_ingest", 120),
     "B2": Benchmark("tests.bench.b02_sweep", 120),
     "B3": Benchmark("tests.bench.b03_history", 240),
+    "B5": Benchmark("tests.bench.b05_orders", 300),
+    "B6": Benchmark("tests.bench.b06_fanout", 300),
     "B7": Benchmark("tests.bench.b07_footprint", 120),
     "B8": Benchmark("tests.bench.b08_restart", 180),
     "B9": Benchmark("tests.bench.b09_adoption", 180),
