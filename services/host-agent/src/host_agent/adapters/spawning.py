@@ -44,13 +44,13 @@ class Identity:
 
     def variables(self) -> dict[str, str]:
         """What every process is told of itself."""
-        return {
+        shell = {"SHELL": self.shell} if self.shell else {}
+        return shell | {
             "PATH": PATH,
             "LANG": "C.UTF-8",
             "HOME": self.home,
             "USER": self.name,
             "LOGNAME": self.name,
-            "SHELL": self.shell,
         }
 
 
@@ -138,9 +138,7 @@ def identity(what: str, user: str | None, group: str | None = None) -> Identity:
         text = f"cannot {what} as {asked}: the agent is not root; run it as root, or as {entry.pw_name}"
         raise CannotRun(text, "not-permitted")
     groups = tuple(sorted(set(os.getgrouplist(entry.pw_name, gid)))) if switched else ()
-    return Identity(
-        entry.pw_uid, gid, groups, entry.pw_name, entry.pw_dir or "/", entry.pw_shell or "/bin/sh", switched
-    )
+    return Identity(entry.pw_uid, gid, groups, entry.pw_name, entry.pw_dir or "/", entry.pw_shell, switched)
 
 
 def executable(what: str, program: str, directory: Path, search: str) -> str:
@@ -167,7 +165,7 @@ def _user(what: str, user: str | None) -> pwd.struct_passwd:
             return pwd.getpwuid(os.geteuid())
         except KeyError:  # as in a container that was given a bare number
             number = os.geteuid()
-            return pwd.struct_passwd((str(number), "x", number, os.getegid(), "", "/", "/bin/sh"))
+            return pwd.struct_passwd((str(number), "x", number, os.getegid(), "", "/", ""))
     try:
         return pwd.getpwnam(user)
     except KeyError:
