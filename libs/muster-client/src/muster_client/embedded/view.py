@@ -19,6 +19,7 @@ from muster_client.humanise import NOTHING, clean, size
 
 NEXT = (
     ("muster agents", "who is in the fleet, this machine first"),
+    ("muster packages", "what this machine runs, and how it is"),
     ("muster watch", "every message on the bus, decoded, live"),
     ("muster status", "each process with its memory"),
     ("muster doctor", "whether all is well, and what to do if not"),
