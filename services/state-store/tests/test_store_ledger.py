@@ -272,6 +272,14 @@ async def test_poison_among_good_reports_is_rejected_alone(books: Books) -> None
     assert states == {"a1": "succeeded", "a2": "succeeded", "a3": "succeeded"}
 
 
+@pytest.mark.parametrize("number", [2**63, 10**30])
+async def test_a_number_no_database_can_hold_keeps_no_end_back(books: Books, number: int) -> None:
+    command = await books.order()
+    await books.ledger.ended(ended(command, exit_code=-number, output_bytes=number))
+    [target] = await books.targets(command_id=command)
+    assert (target.state, target.exit_code, target.output_bytes) == ("succeeded", 1 - 2**63, 2**63 - 1)
+
+
 async def test_a_result_too_large_for_its_fact_is_left_out_there_and_kept_here(books: Books) -> None:
     command = await books.order()
     await books.ledger.ended(ended(command, result={"x": "y" * 64_000}, text="t" * 2000))
@@ -564,6 +572,19 @@ async def test_a_stream_of_nothing_that_was_ordered_is_refused(books: Books) -> 
     for stream in (f"output/{command}", f"output/{uuid4()}", "logs/web", "output/x"):
         with pytest.raises(AskError, match=r"cannot keep .* no output of a command it was given"):
             await books.put(PutChunk(occurred_at=NOON, agent_id="a1", stream=stream, chunk=chunk(b"x")))
+
+
+async def test_a_command_has_one_stream_however_its_id_is_spelled(books: Books) -> None:
+    command = await books.order()
+    for spelling in (
+        command.hex,
+        f"{command}-",
+        command.hex.replace(command.hex[:2], f"{command.hex[:2]}-", 1),
+    ):
+        with pytest.raises(AskError, match="no output of a command it was given"):
+            await books.put(
+                PutChunk(occurred_at=NOON, agent_id="a1", stream=f"output/{spelling}", chunk=chunk(b"x"))
+            )
 
 
 async def test_a_stream_ends_where_it_has_become_too_large(books: Books) -> None:

@@ -54,9 +54,11 @@ def command_of(stream: str) -> UUID | None:
     """Whose output it is; None if it is no output of a command."""
     kind, _, name = stream.partition("/")
     try:
-        return UUID(name) if kind == "output" else None
+        command = UUID(name) if kind == "output" else None
     except ValueError:
         return None
+    # An id can be spelled in many ways; each would be a stream with a limit of its own.
+    return command if str(command) == name else None
 
 
 def _gunzip(packed: bytes, length: int) -> bytes:

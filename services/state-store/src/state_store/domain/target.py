@@ -16,6 +16,7 @@ from state_store.domain.states import REPORTS, Signal, step
 
 Key = tuple[UUID, str]
 """Command and agent."""
+LARGEST_NUMBER = 2**63 - 1
 
 
 class Outcome(StrEnum):
@@ -211,9 +212,9 @@ def reported(kept: Kept, report: Ended, at: datetime) -> Kept:
         text=_storable(report.text) or None,
         accepted_at=_within(kept, report.accepted_at or kept.accepted_at or at, at),
         started_at=_within(kept, report.started_at, at) if report.started_at else kept.started_at,
-        exit_code=report.exit_code,
+        exit_code=None if report.exit_code is None else _countable(report.exit_code),
         result=report.result,
-        output_bytes=max(kept.output_bytes, report.output_bytes),
+        output_bytes=max(kept.output_bytes, _countable(report.output_bytes)),
     )
 
 
@@ -260,6 +261,11 @@ def _ended(kept: Kept, signal: Signal, at: datetime, reason: str, text: str | No
 def _storable(text: str) -> str:
     """Without NULs, which PostgreSQL takes in no text; a report is worth more than they are."""
     return text.replace("\x00", "")
+
+
+def _countable(number: int) -> int:
+    """The nearest number that a database can hold, for the same reason."""
+    return max(-LARGEST_NUMBER, min(number, LARGEST_NUMBER))
 
 
 def _within(kept: Kept, moment: datetime, at: datetime) -> datetime:
