@@ -100,8 +100,10 @@ class Stand:
 
 
 @asynccontextmanager
-async def stand(hosts: Iterable[str], others: Iterable[Identity] = ()) -> AsyncIterator[Stand]:
-    """Everything runs: the hosts are online and their packages too. Everything ends with the block."""
+async def stand(
+    hosts: Iterable[str], others: Iterable[Identity] = (), packages: int = PACKAGES
+) -> AsyncIterator[Stand]:
+    """Everything runs: the hosts are online and so many packages on each. Everything ends with the block."""
     names = list(hosts)
     async with AsyncExitStack() as stack:
         plane = await stack.enter_async_context(ControlPlane(*names, others=others, orders=True))
@@ -110,11 +112,11 @@ async def stand(hosts: Iterable[str], others: Iterable[Identity] = ()) -> AsyncI
         watching = asyncio.create_task(_watch(here))
         stack.callback(watching.cancel)
         for name in names:
-            _host(stack, plane, name)
-        stack.push_async_callback(_stop_packages, here, names)
+            _host(stack, plane, name, packages)
+        stack.push_async_callback(_stop_packages, here, names, packages)
         await eventually(lambda: here.all_online(len(names)), seconds=60, every=0.1)
         for name in names:
-            await eventually(lambda name=name: _all_run(here, name), seconds=60, every=0.1)
+            await eventually(lambda name=name: _all_run(here, name, packages), seconds=60, every=0.1)
         yield here
 
 
@@ -124,10 +126,10 @@ async def _watch(here: Stand) -> None:
             here.results.take(fact)
 
 
-def _host(stack: AsyncExitStack, plane: ControlPlane, name: str) -> None:
+def _host(stack: AsyncExitStack, plane: ControlPlane, name: str, count: int) -> None:
     """A host-agent with packages that only sleep and a script that does nothing; started."""
     packages = plane.directory / f"{name}-packages"
-    for number in range(PACKAGES):
+    for number in range(count):
         package(packages / f"p{number}", f"p{number}")
     policy = {"scripts": {"nothing": {"command": [_TRUE]}}}
     settings = {"HOST_AGENT_LOG_DIR": str(plane.directory / f"{name}-log")}
@@ -142,16 +144,16 @@ def package(home: Path, name: str) -> None:
     (home / "package.json").write_text(json.dumps({"name": name, "command": [_SLEEP, "1000"]}))
 
 
-async def _all_run(here: Stand, name: str) -> bool:
+async def _all_run(here: Stand, name: str, count: int) -> bool:
     try:
         told = await here.fleet.ask(ListPackages(occurred_at=datetime.now(UTC), agent_id=name))
     except (AskFailed, NoAnswer):
         return False
-    return sum(one.state is PackageState.RUNNING for one in told.packages) == PACKAGES
+    return sum(one.state is PackageState.RUNNING for one in told.packages) == count
 
 
-async def _stop_packages(here: Stand, names: list[str]) -> None:
+async def _stop_packages(here: Stand, names: list[str], count: int) -> None:
     """A killed agent leaves its packages running, so they are stopped before."""
     orders = (here.order(StopPackage(package=f"p{number}"), f"id={name}")
-              for name in names for number in range(PACKAGES))  # fmt: skip
+              for name in names for number in range(count))  # fmt: skip
     await asyncio.gather(*orders)
