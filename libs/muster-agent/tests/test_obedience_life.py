@@ -269,3 +269,19 @@ async def test_the_journal_forgets_what_cannot_come_again_and_nothing_that_could
     [end] = await life.ended(third)
     assert end.state == "expired"
     await life.end()
+
+
+async def test_what_a_command_brought_leaves_the_disk_after_its_end(tmp_path: Path) -> None:
+    life = Life(tmp_path)
+    await life.begin()
+    order = some_terms(life.clock, content="hunter2")
+    await life.bus.order(order)
+    await life.ended(order)
+
+    def holders() -> list[str]:
+        return [file.name for file in tmp_path.glob("journal.db*") if b"hunter2" in file.read_bytes()]
+
+    assert holders() == ["journal.db-wal"]
+    await asyncio.sleep(61)
+    assert holders() == []
+    await life.end()

@@ -193,6 +193,25 @@ def test_root_takes_no_file_that_everybody_may_write(tmp_path: Path) -> None:
     assert problem.startswith(f"cannot use {file}: everybody may write to its directory {file.parent}")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("what", ["package.json", "."])
+def test_root_takes_no_file_that_another_user_could_have_written(tmp_path: Path, what: str) -> None:
+    directory = Directory(tmp_path, as_root=True)
+    file = directory.good("web")
+    assert directory.problem("web") is None
+    given_away = file.parent / what
+    os.chown(given_away, 1234, -1)
+    assert directory.problem("web") == (
+        f"cannot use {file}: {given_away} belongs to user 1234, who could have root run anything; "
+        f"run 'chown root {given_away}'"
+    )
+    os.chown(given_away, 0, -1)
+    assert directory.problem("web") is None
+    careless = Directory(tmp_path)
+    os.chown(given_away, 1234, -1)
+    assert careless.problem("web") is None
+
+
 def test_anybody_else_may_be_as_careless_as_they_like(directory: Directory) -> None:
     directory.good("web").chmod(0o666)
     assert directory.problem("web") is None

@@ -5,6 +5,7 @@ together next time: one fsync for many commands.
 """
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -138,6 +139,9 @@ class Journal:
     async def forget(self, now: datetime, most: int) -> None:
         """Forget what cannot come again, and beyond ``most`` also the oldest of what cannot begin again."""
         await self._do(lambda: self._forget(now, most))
+        # Until it is emptied, the write-ahead log holds what was asked by commands that have ended.
+        with contextlib.suppress(sqlite3.Error, RuntimeError):  # in use or closed: then the next time
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._empty_log)
 
     def close(self) -> None:
         """Write no more; what waits to be written fails."""
@@ -201,6 +205,9 @@ class Journal:
         db.executescript(_TABLES)
         (self.known,) = db.execute("SELECT count(*) FROM commands").fetchone()
         return db
+
+    def _empty_log(self) -> None:
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _take(self, intent: Intent) -> Taken:
         name = str(intent.terms.command_id)

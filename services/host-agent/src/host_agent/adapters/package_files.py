@@ -175,7 +175,8 @@ def _signatures(directory: str, *, with_directories: bool) -> dict[str, Signatur
         if signature := _signature(file):
             found[file] = signature
             if with_directories:
-                found[file] += (os.stat(os.path.dirname(file)).st_mode,)  # noqa: PTH116, PTH120
+                status = os.stat(os.path.dirname(file))  # noqa: PTH116, PTH120
+                found[file] += (status.st_mode, status.st_uid)
     return found
 
 
@@ -189,14 +190,24 @@ def _signature(file: str) -> Signature | None:
 
 
 def _trust(file: Path, status: os.stat_result) -> None:
-    """Refuse what any user of the machine could have written: root would run it."""
+    """Refuse what another user of the machine could have written: root would run it."""
+    _owned(file, file, status)
     if status.st_mode & stat.S_IWOTH:
         raise Unusable(f"cannot use {file}: everybody may write to it; run 'chmod o-w {file}'")
     for directory in {file.parent, file.resolve().parent, file.parent.parent}:
-        mode = directory.stat().st_mode
+        found = directory.stat()
+        if directory != file.parent.parent:
+            _owned(file, directory, found)
+        mode = found.st_mode
         if mode & stat.S_IWOTH and not (mode & stat.S_ISVTX and directory == file.parent.parent):
             text = f"cannot use {file}: everybody may write to its directory {directory}"
             raise Unusable(f"{text}; run 'chmod o-w {directory}'")
+
+
+def _owned(file: Path, where: Path, status: os.stat_result) -> None:
+    if status.st_uid not in {0, os.geteuid()}:
+        text = f"cannot use {file}: {where} belongs to user {status.st_uid}, who could have root run anything"
+        raise Unusable(f"{text}; run 'chown root {where}'")
 
 
 def _free(name: str, taken: set[str]) -> str:
