@@ -18,6 +18,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from host_agent.domain.package import Loaded
+from host_agent.hiding import without_secrets_of
 from host_agent.ports import CannotRun, CannotUse, Replaced, ScriptRunner, Task
 from muster_contracts.package.specification import Configured
 from muster_contracts.package.v1 import LONGEST_CONFIGURATION, ConfigurationFile
@@ -79,7 +80,7 @@ class ConfinedConfigurationFiles:
                 return Replaced(digest, changed=False)
             candidate = await asyncio.to_thread(where.write, content, present)
             try:
-                await self._check(package, where, candidate)
+                await self._check(package, where, candidate, content)
                 # Again: a check takes its time, and somebody may have edited the file by hand meanwhile.
                 present = await asyncio.to_thread(where.compare, expected_sha256)
                 await asyncio.to_thread(where.put, candidate, present)
@@ -88,7 +89,7 @@ class ConfinedConfigurationFiles:
                 raise
         return Replaced(digest, changed=True)
 
-    async def _check(self, package: Loaded, where: "Place", candidate: str) -> None:
+    async def _check(self, package: Loaded, where: "Place", candidate: str, content: bytes) -> None:
         if not where.configured.check:
             return
         said = bytearray()
@@ -106,7 +107,9 @@ class ConfinedConfigurationFiles:
         except CannotRun as error:
             raise where.refusal(f"its check cannot be run: {error}", "check") from None
         if code:
-            text = said.decode(errors="replace").strip().replace(candidate, where.name)
+            # Checks quote the line they dislike, and what is said of an end is kept by the ledger.
+            text = without_secrets_of(content.decode(errors="replace"), said.decode(errors="replace").strip())
+            text = text.replace(candidate, where.name)
             raise where.refusal(f"its check ended with {code}: {text}", "check")
 
 

@@ -1,4 +1,4 @@
-"""The package.json files of this machine, found by looking at directories again and again (decision 4)."""
+"""The package.json files of this machine, found by looking at directories again and again (decision 6)."""
 
 import os
 import stat

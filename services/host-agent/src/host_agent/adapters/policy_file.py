@@ -69,6 +69,8 @@ class PolicyFile:
         with os.fdopen(handle, "rb") as file:
             if self._strict and status.st_mode & stat.S_IWOTH:
                 raise ValueError(f"everybody may write to it; run 'chmod o-w {self._path}'")
+            if self._strict and status.st_uid not in {0, os.geteuid()}:
+                raise ValueError(f"it belongs to user {status.st_uid}; run 'chown root {self._path}'")
             return file.read()
 
 

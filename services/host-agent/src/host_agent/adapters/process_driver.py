@@ -144,7 +144,7 @@ class ProcessDriver:
         held = self._held(package, run)
         status = held.process.status() if held else process_tree.look(run.pid or 0)
         ours = held is not None or process_tree.is_marked(run.pid or 0, run.id)
-        return ours and status is not None and status.state == "T"
+        return ours and status is not None and process_tree.is_stopped(status)
 
     async def usage(self, package: Loaded, run: Run) -> Usage:
         """Of the main process and those below it; without a look at the whole machine."""

@@ -94,6 +94,16 @@ def look(pid: int) -> Status | None:
     return Status(pid, fields[0], int(fields[1]), int(fields[3]), int(fields[19]), cpu)
 
 
+def is_stopped(status: Status) -> bool:
+    """Whether a process is held by SIGSTOP, itself or by a child that was stopped between vfork and exec.
+
+    Until such a child goes on its parent waits in the kernel, and stops only afterwards.
+    """
+    if status.state == "D":
+        return any(child.state == "T" for child in map(look, children(status.pid)) if child)
+    return status.state == "T"
+
+
 def boot_id() -> str:
     """Of this boot: pids and ticks of another one mean nothing."""
     return read_or_nothing("/proc/sys/kernel/random/boot_id").strip()
