@@ -111,6 +111,14 @@ async def test_a_check_sees_the_candidate_beside_the_file_before_it_is_in_place(
     assert candidate.name != "settings.json"
 
 
+async def test_a_check_that_quotes_a_secret_tells_nobody(tmp_path: Path) -> None:
+    quoting = [sys.executable, "-c", "import sys; sys.exit('bad line: ' + open(sys.argv[1]).read())"]
+    package = Package(tmp_path, check=quoting)
+    with pytest.raises(CannotUse, match="its check ended with 1: bad line") as refused:
+        await package.apply(b"password: hunter2")
+    assert "hunter2" not in str(refused.value)
+
+
 async def test_what_its_check_refuses_is_not_put_in_place(tmp_path: Path) -> None:
     package = Package(tmp_path, check=ONLY_JSON)
     package.path.write_bytes(b"{}")

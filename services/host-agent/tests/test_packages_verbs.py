@@ -1,5 +1,6 @@
 """What packages and scripts can be told to do, and what the machine's policy lets them be told."""
 
+import os
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -375,3 +376,14 @@ def test_the_memory_driver_is_a_driver() -> None:
 
     driver: Driver = MemoryDriver()
     assert driver
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_policy_that_another_user_owns_allows_nothing_where_the_agent_is_root(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text("{}")
+    os.chown(path, 1234, -1)
+    strict = PolicyFile(path, as_root=True)
+    assert not strict.now().allows("package.list")
+    assert strict.problem == f"cannot use {path}: it belongs to user 1234; run 'chown root {path}'"
+    assert PolicyFile(path, as_root=False).now().allows("package.list")

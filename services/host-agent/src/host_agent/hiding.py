@@ -32,6 +32,18 @@ def without_secrets(text: str) -> str:
     return "\n".join(hidden)
 
 
+def without_secrets_of(content: str, text: str) -> str:
+    """What is said of a file's content, with each value hidden that is secret there."""
+    for line, hidden in zip(content.split("\n"), without_secrets(content).split("\n"), strict=False):
+        if line == hidden:
+            continue
+        before, _, after = hidden.partition(HIDDEN)
+        known = line.startswith(before) and line.endswith(after)
+        if value := (line[len(before) : len(line) - len(after)] if known else line).strip():
+            text = text.replace(value, HIDDEN)
+    return without_secrets(text)
+
+
 def _line(line: str) -> str:
     for kind in (_PAIR, _ELEMENT):
         line = kind.sub(_hidden, line)
