@@ -80,7 +80,8 @@ async def test_privileges_cannot_be_gained_and_no_signal_is_blocked_or_ignored(g
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2])
         signal.signal(signal.SIGUSR1, before)
     assert told["NoNewPrivs"] == ["1"]
-    assert {told[name][0] for name in ("SigBlk", "SigIgn")} == {"0" * 16}
+    # Signals 32 and 33 are the C library's own: whoever runs the tests may ignore them, and nobody can tell.
+    assert [int(told[name][0], 16) & ~(0b11 << 31) for name in ("SigBlk", "SigIgn")] == [0, 0]
 
 
 async def test_descriptors_of_the_agent_are_closed(ground: ProcessGround, tmp_path: Path) -> None:
@@ -114,7 +115,7 @@ async def test_no_variable_of_the_agent_is_inherited(
         environment={"B": "3"}, environment_files=[str(tmp_path / "more.env")],
         secrets={"KEY": {"file": str(tmp_path / "secret")}},
     )  # fmt: skip
-    found = variables(pid)
+    found = await until(lambda: variables(pid))  # for a moment of its exec it has none
     assert set(found) == {
         "PATH", "LANG", "HOME", "USER", "LOGNAME", "SHELL", "MUSTER_PACKAGE", "MUSTER_RUN", "A", "B", "KEY",
     } | ({"PWD"} & set(found))  # fmt: skip
