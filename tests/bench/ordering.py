@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -116,7 +117,7 @@ async def stand(
         stack.push_async_callback(_stop_packages, here, names, packages)
         await eventually(lambda: here.all_online(len(names)), seconds=60, every=0.1)
         for name in names:
-            await eventually(lambda name=name: _all_run(here, name, packages), seconds=60, every=0.1)
+            await eventually(partial(_all_run, here, name, packages), seconds=60, every=0.1)
         yield here
 
 

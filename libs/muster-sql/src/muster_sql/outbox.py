@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
+    Connection,
     Integer,
     LargeBinary,
     MetaData,
@@ -99,10 +100,15 @@ class Outbox:
     async def done(self, ids: Iterable[str]) -> None:
         """Forget the letters the broker has acknowledged."""
         wanted = list(ids)
-        async with self._database.begin() as connection:
+        if not wanted:
+            return
+
+        def forget(connection: Connection) -> None:
             for start in range(0, len(wanted), CHUNK_ROWS):
                 chunk = wanted[start : start + CHUNK_ROWS]
-                await connection.execute(delete(self._table).where(self._table.c.id.in_(chunk)))
+                connection.execute(delete(self._table).where(self._table.c.id.in_(chunk)))
+
+        await self._database.transact_at_one_go(forget)
 
     async def size(self) -> int:
         """How many letters wait."""
