@@ -303,7 +303,7 @@ class LogLines(Answer):
     package: PackageName
     lines: list[str] = Field(description="Without their ends.")
     end_offset: int = Field(
-        description="Bytes of the log up to the last line; ask again from there to go on."
+        description="Behind the last line; ask again from there to go on. Of a process, bytes of its log."
     )
     truncated: bool = Field(default=False, description="Whether there was more than fits into an answer.")
 
