@@ -85,6 +85,25 @@ def test_a_machine_that_does_not_answer_is_named_and_the_others_are_shown(
     assert '"web-2"' in told.stdout
 
 
+def test_that_nobody_answers_is_not_taken_for_no_packages(muster: Shell, only_web_1: Town) -> None:
+    only_web_1.registry.agents["web-1"] = row("web-1", state="lost", reason="silence")
+    why = (
+        "without web-1: it is lost (silence)\n"
+        "cannot tell what packages there are: no host that matches answered\n"
+    )
+    told = muster("packages", "list", code=3)
+    assert (told.stdout, told.stderr) == ("", why)
+    told = muster("packages", "list", "--json", code=3)
+    assert (told.stdout.strip(), told.stderr) == ("[]", why)
+
+
+def test_no_packages_are_said_of_those_that_answer_only(muster: Shell, two_webs: Town) -> None:
+    two_webs.machines["web-1"].packages.clear()
+    two_webs.registry.agents["web-2"] = row("web-2", state="lost", reason="silence")
+    told = muster("packages", "list").stderr
+    assert told == "without web-2: it is lost (silence)\nno packages on those that answer\n"
+
+
 def test_packages_of_one_agent_need_its_answer(muster: Shell, town: Town) -> None:
     assert [one["agent"] for one in muster.json("packages", "list", "--agent", "web-1")] == ["web-1"]
     told = muster("packages", "list", "--agent", "web-2", code=3)

@@ -50,10 +50,23 @@ def list_packages(
             emit("packages-list", lines)
         elif lines:
             _print_list(lines)
-        else:
-            note("no packages")
+        elif found.packages or not found.silent:
+            note("no packages on those that answer" if found.silent else "no packages")
+        _need_an_answer(found)
 
     run(work, directory, about=agent)
+
+
+def _need_an_answer(found: "Inventory") -> None:
+    """Say that nobody answered, which is not the same as that there are no packages.
+
+    Raises:
+        NotFound: there are hosts that match, and none of them answered.
+    """
+    from muster_client.errors import NotFound  # noqa: PLC0415
+
+    if found.silent and not found.packages:
+        raise NotFound("cannot tell what packages there are: no host that matches answered")
 
 
 async def _found(fleet: "Fleet", selector: str, agent: str | None) -> "Inventory":
