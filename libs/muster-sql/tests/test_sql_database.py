@@ -385,3 +385,41 @@ async def test_who_gives_up_leaves_a_transaction_at_one_go_to_its_end(sqlite: Da
     assert await waiting == 1
     async with sqlite.read() as connection:
         assert await connection.scalar(text("SELECT count(*) FROM slow")) == 0
+
+
+async def log_with_a_secret_that_is_no_more(database: Database) -> Path:
+    """The write-ahead log."""
+    await make(database)
+    async with database.begin() as connection:
+        await connection.execute(insert(ROWS), [{"id": 1, "text": "hunter2"}])
+    async with database.begin() as connection:
+        await connection.execute(ROWS.update().values(text="*"))
+    assert database.path
+    return database.path.with_name(f"{database.path.name}-wal")
+
+
+async def test_what_is_no_more_leaves_the_disk_when_the_log_is_emptied(sqlite: Database) -> None:
+    log = await log_with_a_secret_that_is_no_more(sqlite)
+    assert b"hunter2" in log.read_bytes()
+    assert await sqlite.tidy()
+    for file in log.parent.iterdir():
+        assert b"hunter2" not in file.read_bytes()
+    async with sqlite.begin() as connection:
+        assert await connection.scalar(text("PRAGMA busy_timeout")) == 5000
+        assert await connection.scalar(text("PRAGMA secure_delete")) == 1
+
+
+async def test_a_reader_in_the_way_leaves_the_log_as_it_is_until_the_next_time(sqlite: Database) -> None:
+    log = await log_with_a_secret_that_is_no_more(sqlite)
+    async with sqlite.read() as connection:
+        await connection.execute(select(ROWS))
+        assert not await sqlite.tidy()
+    assert b"hunter2" in log.read_bytes()
+    assert await sqlite.tidy()
+    assert log.read_bytes() == b""
+
+
+async def test_a_database_without_a_log_has_nothing_to_tidy(database: Database) -> None:
+    assert await database.tidy()
+    async with Database.open("sqlite+aiosqlite://") as in_memory:
+        assert await in_memory.tidy()

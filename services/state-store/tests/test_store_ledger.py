@@ -414,6 +414,26 @@ async def test_a_secret_leaves_the_row_with_the_last_end_and_is_shown_nowhere(bo
     )
 
 
+async def test_a_secret_leaves_the_disk_after_the_last_end(tmp_path: Path) -> None:
+    def holders() -> list[str]:
+        return [file.name for file in tmp_path.glob("store.db*") if b"tiger" in file.read_bytes()]
+
+    async with Books(f"sqlite+aiosqlite:///{tmp_path}/store.db") as books:
+        await books.ledger.tidy()
+        body = ApplyConfiguration(package="web", file="main", content="password=tiger")
+        command = await books.order("a1", body=body)
+        await books.ledger.tidy()
+        assert holders() == ["store.db-wal"]
+        await books.ledger.ended(ended(command))
+        assert holders() == ["store.db-wal"]
+        async with books.database.read() as connection:
+            await connection.execute(select(COMMANDS))
+            await books.ledger.tidy()
+        assert holders()
+        await books.ledger.tidy()
+        assert holders() == []
+
+
 # Lists ----------------------------------------------------------------------------------------------------
 
 

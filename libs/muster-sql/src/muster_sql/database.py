@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 ATTEMPTS = 5
 BUSY_SECONDS = 5.0
+TIDY_SECONDS = 0.1
+"""Writers wait while a log is emptied, so readers in the way are not waited for much longer."""
 READERS = 4
 POSTGRESQL_CONNECTIONS = 10
 POSTGRESQL_PATIENCE_SECONDS = 10.0
@@ -154,6 +156,22 @@ class Database:
             # Whoever gives up waiting leaves the thread to its end, and the turn with it.
             return await _to_its_end(asyncio.ensure_future(asyncio.to_thread(run)))
 
+    async def tidy(self) -> bool:
+        """Take off the disk what SQLite's write-ahead log holds of rows that are no more.
+
+        Until it is emptied, the log has whatever was written before a row was changed. PostgreSQL is left
+        alone. Returns whether nothing is left to do; readers may be in the way: then try again later.
+        """
+        if self.path is None:
+            return True
+        try:
+            async with self._my_turn(), self._writer.connect() as connection:
+                driver = (await connection.get_raw_connection()).driver_connection
+                assert driver
+                return await _empty_log(driver)
+        except (DBAPIError, PoolTimeoutError, sqlite3.Error):
+            return False
+
     async def ping(self, seconds: float = 2.0) -> None:
         """Return if the database answers within ``seconds``.
 
@@ -279,6 +297,16 @@ async def _to_its_end(work: "asyncio.Future[T]") -> T:
     return work.result()
 
 
+async def _empty_log(driver: Any) -> bool:
+    """Outside of a transaction, or SQLite refuses."""
+    await driver.execute(f"PRAGMA busy_timeout={int(TIDY_SECONDS * 1000)}")
+    try:
+        [(busy, *_)] = await driver.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        await driver.execute(f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}")
+    return not busy
+
+
 def _prepare_sqlite(engine: Engine, *, begin: str, read_only: bool) -> None:
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: object) -> None:
@@ -290,6 +318,7 @@ def _prepare_sqlite(engine: Engine, *, begin: str, read_only: bool) -> None:
             "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
+            "secure_delete=ON",  # what is deleted or replaced may have been secret
             "journal_size_limit=67108864",
             *(["query_only=ON"] if read_only else []),
         ):

@@ -140,6 +140,10 @@ class Ledger(Protocol):
         """Delete ended commands submitted before, with their targets and output; returns how many."""
         ...
 
+    async def tidy(self) -> None:
+        """Take off the disk what was scrubbed since the last time."""
+        ...
+
 
 class Queries(Protocol):
     """All that reads."""

@@ -11,6 +11,7 @@ ENDED_AT_ONCE = 500
 FORGOTTEN_AT_ONCE = 50
 HOUR_SECONDS = 3600.0
 COUNT_SECONDS = 5.0
+TIDY_SECONDS = 60.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,6 +34,7 @@ class Rounds:
         tasks.every("push again", 1.0, self.push_again)
         tasks.every("anchor the audit", 1.0, self.ledger.anchor)
         tasks.every("count what is open", COUNT_SECONDS, self.count)
+        tasks.every("tidy up", TIDY_SECONDS, self.ledger.tidy)
         tasks.every("forget old commands", HOUR_SECONDS, self.forget, first_after=60.0)
 
     async def end_overdue(self) -> None:

@@ -61,6 +61,8 @@ class Page:
         """What has come to its end in this transaction."""
         self.late = 0
         """How many reports came after their end."""
+        self.scrubbed = False
+        """Whether something was taken out that may be secret."""
         self._outbox, self._is_sqlite = outbox, is_sqlite
         self._was: dict[Key, Kept] = {}
         self._now: dict[Key, Kept] = {}
@@ -135,6 +137,7 @@ class Page:
             columns.id.in_(ids), columns.living == 0, columns.sensitive
         )
         for row in (await self.connection.execute(done)).all():
+            self.scrubbed = True
             clean = {"body": without_secrets(row.verb, row.body), "sensitive": False}
             await self.connection.execute(update(COMMANDS).where(columns.id == row.id).values(clean))
 

@@ -51,6 +51,7 @@ class SqlLedger:
         """Called when there may be new letters in the outbox."""
         self._database, self._outbox, self._clock = database, outbox, clock
         self._patience, self._told = patience, told
+        self._untidy = True  # who ran before may have been killed before it tidied up
         self._streams = StreamWriter(limits)
         self._submissions = Submissions(patience, limits)
         self._kinds: dict[str, Callable[[Page, list[Any]], Awaitable[Results]]] = {
@@ -155,6 +156,12 @@ class SqlLedger:
         """Delete ended commands submitted before, with their targets and output; returns how many."""
         return cast("int", await self._commit.do("forget", (before, limit)))
 
+    async def tidy(self) -> None:
+        """Take off the disk what was scrubbed since the last time; if it cannot be now, the next time."""
+        if self._untidy:
+            self._untidy = False
+            self._untidy = not await self._database.tidy() or self._untidy
+
     # Inside of a transaction.
 
     def _page(self, connection: AsyncConnection) -> Page:
@@ -162,6 +169,7 @@ class SqlLedger:
 
     def _committed(self, page: Page) -> None:
         self._streams.committed(page)
+        self._untidy |= page.scrubbed
         self._told(page.ended, page.late)
         if page.ended or page.anchor:
             self.on_commit()
