@@ -26,8 +26,9 @@ BATCH = 256
 READ_SECONDS = 5.0
 LOOK_AGAIN_SECONDS = 15.0
 """A stream is read this often even if nothing was heard live: after a reconnect, or a lost live message."""
-SETTLE_SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5)
-"""Waits between reads for a message that was heard live but is not yet on the broker's disk."""
+SETTLE_SECONDS = (0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
+"""Waits between reads for a message that was heard live but is not yet on the broker's disk; short at first,
+for people wait for results, and a read costs less than a millisecond."""
 
 
 class Tap(Protocol):
