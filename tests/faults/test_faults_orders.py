@@ -105,7 +105,8 @@ def real_host(plane: ControlPlane, agent_id: str, effects: Effects) -> Program:
     """A host-agent whose policy lists a script that leaves a line in the effects file."""
     script = plane.directory / f"{agent_id}.sh"
     script.write_text(f'echo "$1 $2" >> {effects.path}\n')
-    return host_agent(plane, agent_id, policy={"scripts": {"note": {"command": ["/bin/sh", str(script)]}}})
+    listed = {"note": {"command": ["/bin/sh", str(script)], "arguments": True}}
+    return host_agent(plane, agent_id, policy={"scripts": listed})
 
 
 async def kill_again_and_again(

@@ -142,7 +142,7 @@ def test_down_ends_the_packages_too_and_up_starts_them_again(demo: Demo) -> None
 def test_a_script_runs_only_where_the_machines_own_policy_lists_it(demo: Demo) -> None:
     refused = demo.run("packages", "run", "greet", code=1)
     assert "policy" in refused.stderr
-    policy = {"scripts": {"greet": {"command": ["/bin/echo", "hello"]}}}
+    policy = {"scripts": {"greet": {"command": ["/bin/echo", "hello"], "arguments": True}}}
     (demo.directory / "policy.yaml").write_text(json.dumps(policy))
     (demo.directory / "policy.yaml").chmod(0o600)
     demo.until(lambda: "hello" in _output_of(demo, "packages", "run", "greet", "world; rm -rf /"))

@@ -279,7 +279,7 @@ SLEEP = {"command": [sys.executable, "-c", "import time; time.sleep(600)"], "run
 async def test_a_listed_script_runs_and_what_it_prints_is_kept() -> None:
     machine = Machine()
     async with machine.agent():
-        orders = Orders(machine, scripts={"echo": ECHO})
+        orders = Orders(machine, scripts={"echo": {**ECHO, "arguments": True}})
         result = await orders.do("script.run", script="echo", arguments=["a", "; b"])
         assert (result.state, result.exit_code) == (C.SUCCEEDED, 0)
         assert orders.printed == b"['fixed', 'a', '; b']\n"
@@ -307,12 +307,13 @@ async def test_a_script_that_cannot_be_executed_says_so() -> None:
         assert (result.state, result.reason) == (C.FAILED, "no-executable")
 
 
-async def test_arguments_are_refused_where_the_policy_takes_none() -> None:
+@pytest.mark.parametrize("said", [{}, {"arguments": False}])
+async def test_arguments_are_refused_unless_the_policy_takes_them(said: dict[str, bool]) -> None:
     machine = Machine()
     async with machine.agent():
-        orders = Orders(machine, scripts={"echo": {**ECHO, "arguments": False}})
+        orders = Orders(machine, scripts={"echo": {**ECHO, **said}})
         assert (await orders.do("script.run", script="echo")).state is C.SUCCEEDED
-        with pytest.raises(Refused, match="takes no arguments"):
+        with pytest.raises(Refused, match="lets script echo take no arguments; set arguments: true"):
             await orders.do("script.run", script="echo", arguments=["a"])
 
 

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from muster_agent.obedience import Admitted, Refused, Result, Work
 from pydantic import BaseModel, ValidationError
 
 from host_agent.domain.policy import Script
 from host_agent.packages import Failed, Packages
 from host_agent.packages import Refused as PackageRefused
 from host_agent.ports import CannotRun, CannotUse, ConfigurationFiles, Rules, ScriptRunner, Task
+from muster_agent.obedience import Admitted, Refused, Result, Work
 from muster_contracts.command.v1 import CommandState, Precondition, Terms
 from muster_contracts.package import v1
 
@@ -110,7 +110,8 @@ class Verbs:
                 f"cannot run script {body.script}: this machine's policy does not list it", "policy"
             )
         if body.arguments and not script.arguments:
-            raise Refused(f"cannot run script {body.script}: its policy takes no arguments", "policy")
+            why = f"this machine's policy lets script {body.script} take no arguments; set arguments: true"
+            raise Refused(f"cannot run script {body.script} with arguments: {why}", "policy")
         if any("\x00" in argument for argument in body.arguments):
             raise Refused(f"cannot run script {body.script}: an argument holds a NUL", "invalid")
         return script

@@ -21,7 +21,7 @@ class Script(BaseModel):
         default=None, max_length=64, description="Whom it runs as; by default the agent."
     )
     environment: dict[str, Argument] = Field(default_factory=dict, description="Its only variables but PATH.")
-    arguments: bool = Field(default=True, description="Whether whoever orders it may append arguments.")
+    arguments: bool = Field(default=False, description="Whether whoever orders it may append arguments.")
     run_seconds: float = Field(default=86_400, gt=0, le=86_400, description="Longer may it not run.")
 
 
