@@ -52,9 +52,13 @@ async def test_a_crash_loop_is_said_once_it_is_one() -> None:
     machine = Machine()
     machine.files.put("flaky", restart={"crash_loop_after": 3})
     machine.driver.lasts["flaky"] = 0.0
-    async with machine.agent():
+    async with machine.agent() as packages:
         await settle(3)
         assert machine.state("flaky") is S.CRASH_LOOP
+        (shown, _) = await packages.page()
+        assert (shown[0].problem or "").endswith(
+            "3 times in a row; see what it printed with: muster packages logs flaky"
+        )
     ends = [state for state in machine.changes("flaky") if state != "starting"]
     assert ends == ["backoff", "backoff", "crash_loop"]
 
@@ -185,10 +189,10 @@ async def test_a_stop_is_refused_while_dependents_run_and_cascades_when_asked() 
     machine.files.put("web", depends_on=["api"])
     async with machine.agent() as packages:
         await settle(2)
-        with pytest.raises(
-            Refused, match="cannot stop package db: api, web that depend on it run"
-        ) as refused:
+        with pytest.raises(Refused, match="package db: api, web depend on it and run; stop them") as refused:
             await packages.stop("db")
+        with pytest.raises(Refused, match="package api: web depends on it and runs; stop it first, or"):
+            await packages.stop("api")
         assert refused.value.reason == "dependents"
         assert machine.driver.stops == []
         await packages.stop("db", cascade=True)

@@ -436,6 +436,8 @@ class Keeper:
             self._after_exit = True
             if verdict.delay_seconds:
                 self._trouble = f"package {self.name} {_how(end)}, {verdict.ends} times in a row"
+                if verdict.crash_loop:
+                    self._trouble += f"; see what it printed with: muster packages logs {self.name}"
                 self._to(Signal.LOOP if verdict.crash_loop else Signal.RETRY, "exit", self._trouble)
 
     async def _judge_readiness(self, missing: str | None) -> None:

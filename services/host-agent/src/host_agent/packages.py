@@ -263,8 +263,7 @@ class Packages:
         graph = self.graph()
         above = sorted(each for each in dependencies.dependents(graph, name) if self._keepers[each].alive)
         if above and not cascade:
-            text = f"cannot stop package {name}: {', '.join(above)} that depend on it run; stop them first"
-            raise Refused(f"{text}, or cascade", "dependents")
+            raise Refused(_needed(name, above), "dependents")
         stopped = {name, *(dependencies.dependents(graph, name) if cascade else ())}
         await self._remember(stopped, wanted=False)
         for wave in reversed(dependencies.start_waves(graph, stopped)):
@@ -455,6 +454,12 @@ _SAID = {
     PackageState.FAILED: "failing to start",
 }
 """What a state is called in a sentence, where its own name is no such thing."""
+
+
+def _needed(name: str, above: list[str]) -> str:
+    """Why a package is not stopped: others need it."""
+    verbs, them = ("depends on it and runs", "it") if len(above) == 1 else ("depend on it and run", "them")
+    return f"cannot stop package {name}: {', '.join(above)} {verbs}; stop {them} first, or cascade"
 
 
 def _as_a_need(keeper: Keeper) -> Needs:
