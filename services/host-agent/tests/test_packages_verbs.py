@@ -364,6 +364,15 @@ def test_a_policy_that_cannot_be_read_allows_nothing(tmp_path: Path, text: str, 
     assert rules.problem is None
 
 
+def test_a_policy_that_is_no_yaml_is_told_with_its_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text("allow: []\ndeny: [\n")
+    rules = PolicyFile(path)
+    rules.now()
+    assert f'in "{path}", line 3' in (rules.problem or "")
+    assert "byte string" not in (rules.problem or "")
+
+
 def test_root_takes_no_policy_that_everybody_may_write(tmp_path: Path) -> None:
     path = tmp_path / "policy.yaml"
     path.write_text("{}")

@@ -9,6 +9,8 @@ from pydantic import ValidationError
 from host_agent.domain.policy import NOTHING, Policy
 from muster_runtime import logger
 
+_UNNAMED = "<byte string>"
+"""What the YAML reader calls a file of which it is given the bytes."""
 LARGEST_BYTES = 1 << 20
 
 log = logger(__name__)
@@ -48,7 +50,7 @@ class PolicyFile:
 
     def _read(self) -> tuple[Policy, str | None]:
         try:
-            return _parse(self._bytes()), None
+            return _parse(self._bytes(), str(self._path)), None
         except FileNotFoundError:
             return Policy(), None
         except OSError as error:
@@ -74,8 +76,8 @@ class PolicyFile:
             return file.read()
 
 
-def _parse(raw: bytes) -> Policy:
-    """What a policy says.
+def _parse(raw: bytes, name: str) -> Policy:
+    """What a policy says; ``name`` is what errors call its file.
 
     Raises:
         ValueError: it is no YAML, or does not say what it should.
@@ -87,5 +89,5 @@ def _parse(raw: bytes) -> Policy:
     try:
         values = yaml.load(raw, Loader)  # noqa: S506  (a safe loader that refuses repeated keys)
     except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(" ".join(str(error).split())) from None
+        raise ValueError(" ".join(str(error).split()).replace(_UNNAMED, name)) from None
     return Policy.model_validate({} if values is None else values)
