@@ -286,7 +286,8 @@ def test_a_configuration_that_cannot_be_applied_is_not_shown(muster: Shell, only
         (("restart", "web", "--on", "role in"), 2, "cannot read the selector"),
         (("restart", "Web!", "--agent", "web-1"), 2, "cannot order package.restart: package:"),
         (("restart", "web", "--timeout", "soon", "--agent", "web-1"), 2, "write 45s, 5m, 2h or 7d"),
-        (("signal", "web", "STOP"), 2, "is not one of HUP"),
+        (("signal", "web", "STOP"), 2, "╮ cannot send the signal 'STOP': it is not one of HUP"),
+        (("config", "apply", "web", "/tmp/new.conf"), 2, "give the path with --from /tmp/new.conf"),
         (("restart", "wub"), 3, "did you mean web?"),
     ],
 )

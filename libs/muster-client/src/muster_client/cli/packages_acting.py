@@ -86,11 +86,19 @@ def stop(
     _act("stop", {"package": name, "cascade": cascade}, Whom(agents, on), terms, directory)
 
 
+class _NoSuchSignal(typer.BadParameter):
+    """Told as it is: Click would put words of its own before it."""
+
+    def format_message(self) -> str:
+        """What people read."""
+        return self.message
+
+
 def known_signal(word: str) -> str:
     """``hup`` and ``SIGHUP`` as ``HUP``, if a package can be sent it."""
     told = word.upper().removeprefix("SIG")
     if told not in SIGNALS:
-        raise typer.BadParameter(f"{word!r} is not one of {', '.join(SIGNALS)}")
+        raise _NoSuchSignal(f"cannot send the signal {word!r}: it is not one of {', '.join(SIGNALS)}")
     return told
 
 

@@ -117,12 +117,26 @@ def apply(
     async def work(fleet: "Fleet") -> None:
         from muster_client.bodies import body_of  # noqa: PLC0415
 
+        _need_a_name(file)
         wanted = {"package": name, "file": file, "content": content_of(source), "then": then}
         body = body_of("package.apply-configuration", {**wanted, "expected_sha256": if_sha256})
         selector = await whom.who_have(fleet, name)
         await carry_out(fleet, "packages-config-apply", body, selector, terms)
 
     run(work, directory)
+
+
+def _need_a_name(file: str) -> None:
+    """Tell whoever gave the path of the new content where only a name can be.
+
+    Raises:
+        Usage: no package.json can give a file this name.
+    """
+    from muster_client.errors import Usage  # noqa: PLC0415
+
+    if "/" in file:
+        why = "it is a path, not the name that package.json gives the file"
+        raise Usage(f"cannot apply {file}: {why}; name the file, and give the path with --from {file}")
 
 
 def content_of(source: Path | None) -> str:
