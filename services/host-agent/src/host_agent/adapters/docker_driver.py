@@ -267,7 +267,7 @@ def _options(package: Loaded) -> dict[str, Any]:
         "image": spec.image,
         "command": spec.command or None,
         "working_dir": spec.directory,
-        "environment": variables(package),
+        "environment": variables(package, for_another=True),
         "user": whom,
         "stop_signal": f"SIG{spec.stop.signal.value}",
         "ports": [tuple(inside.split("/", 1)) for inside in spec.ports],

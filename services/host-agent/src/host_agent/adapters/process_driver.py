@@ -285,7 +285,7 @@ def _plan(package: Loaded, run: Run) -> Plan:
     directory = package.path(spec.directory) if spec.directory else package.directory
     if not directory.is_dir():
         raise CannotRun(f"cannot {what}: there is no directory {directory}", "no-directory")
-    environment = who.variables() | variables(package)
+    environment = who.variables() | variables(package, for_another=who.switched)
     environment |= {"MUSTER_PACKAGE": package.name, MARK: run.id}
     path = spawning.executable(what, spec.command[0], package.directory, environment["PATH"])
     umask = int(spec.umask, 8) if spec.umask else -1

@@ -2,33 +2,39 @@
 
 from pathlib import Path
 
+from host_agent.adapters.trusted_files import open_trusted
 from host_agent.domain.package import Loaded
 from host_agent.ports import CannotRun
 
 LONGEST_FILE = 1 << 20
 
 
-def variables(package: Loaded) -> dict[str, str]:
+def variables(package: Loaded, *, for_another: bool) -> dict[str, str]:
     """Later files over earlier ones, ``environment`` over them, secrets over all; read now.
+
+    Args:
+        package: whose variables.
+        for_another: whether it runs as another user than the agent, which reads its files. What that user
+            can put in place of a file must not give them what only the agent may read.
 
     Raises:
         CannotRun: a file cannot be read; the text names it and never what is in it.
     """
     found: dict[str, str] = {}
     for name in package.spec.environment_files:
-        found |= _parse(package, package.path(name))
+        text = _read(package, name, "environment file", "no-environment", for_another=for_another)
+        found |= _parse(package, package.path(name), text)
     found |= package.spec.environment
     for variable, secret in package.spec.secrets.items():
-        text = _read(package, package.path(secret.file), f"secret {variable}", "no-secret")
+        text = _read(package, secret.file, f"secret {variable}", "no-secret", for_another=for_another)
         found[variable] = text.removesuffix("\n")
     return found
 
 
-def _parse(package: Loaded, path: Path) -> dict[str, str]:
+def _parse(package: Loaded, path: Path, content: str) -> dict[str, str]:
     """Lines ``NAME=value``; empty lines and those that begin with # say nothing."""
     found = {}
-    lines = _read(package, path, "environment file", "no-environment").splitlines()
-    for number, line in enumerate(map(str.strip, lines), start=1):
+    for number, line in enumerate(map(str.strip, content.splitlines()), start=1):
         if not line or line.startswith("#"):
             continue
         name, equals, value = line.partition("=")
@@ -39,9 +45,11 @@ def _parse(package: Loaded, path: Path) -> dict[str, str]:
     return found
 
 
-def _read(package: Loaded, path: Path, what: str, reason: str) -> str:
+def _read(package: Loaded, name: str, what: str, reason: str, *, for_another: bool) -> str:
+    path = package.path(name)
     try:
-        with path.open("rb") as file:
+        opened = open_trusted(path, package.directory) if for_another else path
+        with open(opened, "rb") as file:  # noqa: PTH123  (a descriptor, or a path)
             raw = file.read(LONGEST_FILE)
     except OSError as error:
         text = f"cannot start package {package.name}: {what}: {path}: {error.strerror}"
