@@ -364,14 +364,14 @@ async def test_output_is_kept_and_told_to_whoever_follows() -> None:
 
 
 async def test_a_damaged_chunk_and_one_too_many_are_refused_in_words() -> None:
-    async with world("a1", bytes_of_stream=10) as here:
+    async with world("a1", bytes_of_stream=256) as here:
         agent = await here.agent("a1")
         command = await here.order()
         cases = [
             (chunk(b"hello", sha256="0" * 64), "invalid"),
             (chunk(b"hello", data="%"), "invalid"),
             (chunk(b"hello", length=4), "invalid"),
-            (chunk(b"h" * 11), "too-large"),
+            (chunk(b"h" * 257), "too-large"),
         ]
         for bad, code in cases:
             with pytest.raises(AskFailed) as caught:

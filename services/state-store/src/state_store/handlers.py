@@ -30,7 +30,7 @@ from muster_contracts.selector import SelectorError, parse
 from muster_runtime import Clock, logger
 from state_store.domain.orders import REFUSED, ordered, submitting, terms
 from state_store.domain.pages import fitting
-from state_store.domain.streams import Damaged, Piece, unpacked
+from state_store.domain.streams import LEAST_CHARGE, Damaged, Piece, unpacked
 from state_store.domain.target import Kept
 from state_store.ports import Agents, Ledger, Limits, OpenOrder, Push, Pushes, Queries, Stored, Unavailable
 
@@ -173,7 +173,10 @@ def from_agents(*, ledger: Ledger, queries: Queries, bus: Bus, limits: Limits, c
             await bus.say(_grown(ask, stored))
         if stored.too_large:
             most = limits.bytes_of_stream
-            text = f"cannot keep more than {most} bytes of {ask.stream} of {ask.agent_id}: it ends here"
+            text = (
+                f"cannot keep more than {most} bytes of {ask.stream} of {ask.agent_id}, "
+                f"{LEAST_CHARGE} a chunk at least: it ends here"
+            )
             raise AskError("too-large", text, limit=most, size=stored.taken.expected_offset)
         return stored.taken
 

@@ -35,6 +35,7 @@ class Limits:
     targets_of_command: int = 50_000
     open_of_agent: int = 10_000
     bytes_of_stream: int = 64 << 20
+    """Each chunk counts as ``domain.streams.LEAST_CHARGE`` at least."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from muster_bus import BusSettings
 from muster_runtime import Settings
+from state_store.domain.streams import LEAST_CHARGE
 from state_store.domain.target import Patience
 from state_store.ports import Limits
 
@@ -36,7 +37,9 @@ class Orders(BaseModel):
         default=10_000, ge=1, description="An agent with so many open commands gets no more."
     )
     bytes_of_stream: int = Field(
-        default=64 << 20, ge=1, description="Output of one target; what is more is refused."
+        default=64 << 20,
+        ge=LEAST_CHARGE,
+        description=f"Output of one target; what is more is refused. A chunk counts {LEAST_CHARGE} at least.",
     )
 
     def patience(self) -> Patience:

@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 from collections import OrderedDict
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import insert, select
@@ -13,7 +12,7 @@ from muster_contracts.chunk.v1 import ChunkTaken, Encoding, PutChunk, StreamEnd
 from state_store.adapters.page import Page
 from state_store.adapters.pairs import by_pairs
 from state_store.adapters.tables import CHUNKS, STREAMS
-from state_store.domain.streams import Piece, Stream, command_of
+from state_store.domain.streams import Piece, Stream, charge, command_of
 from state_store.ports import Limits, Stored
 
 REMEMBERED = 2000
@@ -24,12 +23,32 @@ Name = tuple[str, str]
 Put = tuple[PutChunk, Piece | None]
 
 
+class Hasher:
+    """The digest of a stream so far, and what its chunks count towards its limit."""
+
+    def __init__(self) -> None:
+        self.charged = 0
+        self._sha256 = hashlib.sha256()
+
+    def grown(self, data: bytes) -> "Hasher":
+        """Another one, with one more chunk."""
+        other = Hasher()
+        other._sha256 = self._sha256.copy()
+        other._sha256.update(data)
+        other.charged = self.charged + charge(len(data))
+        return other
+
+    def hexdigest(self) -> str:
+        """The SHA-256 of all of it."""
+        return self._sha256.hexdigest()
+
+
 class StreamWriter:
     """Remembers the digests of the streams that grow just now, so that an end need not read them again."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._hashers: OrderedDict[int, tuple[int, Any]] = OrderedDict()
+        self._hashers: OrderedDict[int, tuple[int, Hasher]] = OrderedDict()
 
     def committed(self, page: Page) -> None:
         """What the page has hashed is on disk."""
@@ -71,15 +90,19 @@ class StreamWriter:
             return Stored(ChunkTaken(expected_offset=stream.size, complete=stream.complete), grew=False)
         if command:
             stream = streams[name] = await _begun(page, put, command)
-        size = stream.size + piece.chunk.length if piece and piece.chunk.offset == stream.size else None
-        if size is not None and size > self._limits.bytes_of_stream:
+        grows = piece if piece and piece.chunk.offset == stream.size else None
+        if grows and not await self._has_room(page, stream, grows):
             stream = streams[name] = await self._cut(page, stream)
             return Stored(_taken(stream), grew=True, too_large=True)
-        if piece and size is not None:
-            stream = streams[name] = await self._grown(page, stream, piece)
+        if grows:
+            stream = streams[name] = await self._grown(page, stream, grows)
         if put.end:
             stream = streams[name] = await self._finished(page, stream, put, put.end)
-        return Stored(_taken(stream), grew=size is not None or stream.complete)
+        return Stored(_taken(stream), grew=grows is not None or stream.complete)
+
+    async def _has_room(self, page: Page, stream: Stream, piece: Piece) -> bool:
+        charged = (await self._hasher(page, stream)).charged
+        return charged + charge(piece.chunk.length) <= self._limits.bytes_of_stream
 
     async def _owner(self, page: Page, put: PutChunk) -> UUID:
         """The command a new stream belongs to."""
@@ -93,8 +116,7 @@ class StreamWriter:
 
     async def _grown(self, page: Page, stream: Stream, piece: Piece) -> Stream:
         assert stream.id is not None
-        hasher = (await self._hasher(page, stream)).copy()
-        hasher.update(piece.data)
+        hasher = (await self._hasher(page, stream)).grown(piece.data)
         chunk = piece.chunk
         page.chunks.append(
             {
@@ -127,10 +149,10 @@ class StreamWriter:
         sha256 = (await self._hasher(page, stream)).hexdigest()
         return _noted(page, Stream(stream.size, complete=True, sha256=sha256, id=stream.id))
 
-    async def _hasher(self, page: Page, stream: Stream) -> Any:
+    async def _hasher(self, page: Page, stream: Stream) -> Hasher:
         """The digest of the stream so far; read anew where it is not remembered."""
         assert stream.id is not None
-        size, hasher = page.hashers.get(stream.id) or self._hashers.get(stream.id) or (-1, None)
+        size, hasher = page.hashers.get(stream.id) or self._hashers.get(stream.id) or (-1, Hasher())
         if size != stream.size:
             hasher = await _hashed_anew(page, stream.id)
             page.hashers[stream.id] = (stream.size, hasher)
@@ -150,9 +172,9 @@ async def _begun(page: Page, put: PutChunk, command: UUID) -> Stream:
     return Stream(id=made.scalar_one())
 
 
-async def _hashed_anew(page: Page, stream_id: int) -> Any:
+async def _hashed_anew(page: Page, stream_id: int) -> Hasher:
     await page.write_chunks()
-    hasher, offset = hashlib.sha256(), -1
+    hasher, offset = Hasher(), -1
     columns = CHUNKS.c
     query = select(columns.offset, columns.encoding, columns.data).order_by(columns.offset)
     while True:
@@ -161,7 +183,7 @@ async def _hashed_anew(page: Page, stream_id: int) -> Any:
         if not rows:
             return hasher
         for row in rows:
-            hasher.update(bytes_of(row.encoding, row.data))
+            hasher = hasher.grown(bytes_of(row.encoding, row.data))
         offset = rows[-1].offset
 
 

@@ -9,6 +9,9 @@ from uuid import UUID
 
 from muster_contracts.chunk.v1 import Chunk, Encoding
 
+LEAST_CHARGE = 256
+"""Bytes that a chunk counts towards the limit of its stream at least: its row and its index take so much."""
+
 
 class Damaged(ValueError):
     """The chunk, or the end of its stream, is not what its digest says."""
@@ -31,6 +34,11 @@ class Piece:
     chunk: Chunk
     packed: bytes
     data: bytes
+
+
+def charge(length: int) -> int:
+    """What a chunk of so many bytes counts towards the limit of its stream."""
+    return max(length, LEAST_CHARGE)
 
 
 def unpacked(chunk: Chunk) -> Piece:
