@@ -119,10 +119,19 @@ async def test_a_check_that_quotes_a_secret_tells_nobody(tmp_path: Path) -> None
     assert "hunter2" not in str(refused.value)
 
 
+async def test_of_what_a_check_prints_the_last_line_is_told_and_no_more_than_300_characters(
+    tmp_path: Path,
+) -> None:
+    loud = [sys.executable, "-c", "print('first'); print('x' * 400); print(); raise SystemExit(2)"]
+    with pytest.raises(CannotUse) as refused:
+        await Package(tmp_path, check=loud).apply(b"{}")
+    assert str(refused.value).endswith(f"its check ended with 2: {'x' * 300}")
+
+
 async def test_what_its_check_refuses_is_not_put_in_place(tmp_path: Path) -> None:
     package = Package(tmp_path, check=ONLY_JSON)
     package.path.write_bytes(b"{}")
-    with pytest.raises(CannotUse, match=r"its check ended with 1: (?s:.*)JSONDecodeError") as refused:
+    with pytest.raises(CannotUse, match=r"its check ended with 1: \S*JSONDecodeError: [^\n]*$") as refused:
         await package.apply(b"{broken")
     assert refused.value.reason == "check"
     assert package.path.read_bytes() == b"{}"

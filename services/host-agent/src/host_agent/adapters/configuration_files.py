@@ -27,8 +27,10 @@ LARGEST_BYTES = 4 << 20
 """Of a file that can be replaced: it is read as a whole, for its digest and to be kept."""
 
 CHECK_SECONDS = 30.0
-SHOWN_COMPLAINT = 1000
+KEPT_COMPLAINT = 4096
 """Bytes of what a check prints; the last ones say what is wrong."""
+SHOWN_COMPLAINT = 300
+"""Characters of its last line, which are what people are told."""
 
 PREVIOUS = ".previous"
 
@@ -96,7 +98,7 @@ class ConfinedConfigurationFiles:
 
         async def write(chunk: bytes) -> None:
             said.extend(chunk)
-            del said[:-SHOWN_COMPLAINT]
+            del said[:-KEPT_COMPLAINT]
 
         argv = (*where.configured.check, str(where.directory / candidate))
         try:
@@ -109,8 +111,14 @@ class ConfinedConfigurationFiles:
         if code:
             # Checks quote the line they dislike, and what is said of an end is kept by the ledger.
             text = without_secrets_of(content.decode(errors="replace"), said.decode(errors="replace").strip())
-            text = text.replace(candidate, where.name)
+            text = _last_line(text.replace(candidate, where.name))
             raise where.refusal(f"its check ended with {code}: {text}", "check")
+
+
+def _last_line(text: str) -> str:
+    """What a check said last, in one line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:SHOWN_COMPLAINT] if lines else "it did not say why"
 
 
 @dataclass(frozen=True, slots=True)
