@@ -181,6 +181,8 @@ def test_a_file_that_must_not_be_read_is_a_mistake(directory: Directory) -> None
 def test_root_takes_no_file_that_everybody_may_write(tmp_path: Path) -> None:
     directory = Directory(tmp_path, as_root=True)
     file = directory.good("web")
+    file.chmod(0o644)  # whatever the umask is
+    file.parent.chmod(0o755)
     assert directory.problem("web") is None
     file.chmod(0o666)
     assert directory.problem("web") == (
@@ -191,6 +193,25 @@ def test_root_takes_no_file_that_everybody_may_write(tmp_path: Path) -> None:
     problem = directory.problem("web")
     assert problem is not None
     assert problem.startswith(f"cannot use {file}: everybody may write to its directory {file.parent}")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("what", ["package.json", "."])
+def test_root_takes_no_file_that_a_group_may_write(tmp_path: Path, what: str) -> None:
+    directory = Directory(tmp_path, as_root=True)
+    file = directory.good("web")
+    shared = file.parent / what
+    shared.chmod(0o775)
+    assert directory.problem("web") is None
+    os.chown(shared, -1, 1234)
+    problem = directory.problem("web")
+    assert problem is not None
+    assert problem.startswith(f"cannot use {file}: group 1234 may write to it")
+    assert problem.endswith(f"; run 'chmod g-w {shared}'")
+    shared.chmod(0o755)
+    assert directory.problem("web") is None
+    shared.chmod(0o775)
+    assert Directory(tmp_path).problem("web") is None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")

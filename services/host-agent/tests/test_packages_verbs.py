@@ -397,3 +397,68 @@ def test_a_policy_that_another_user_owns_allows_nothing_where_the_agent_is_root(
     assert not strict.now().allows("package.list")
     assert strict.problem == f"cannot use {path}: it belongs to user 1234; run 'chown root {path}'"
     assert PolicyFile(path, as_root=False).now().allows("package.list")
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_root_goes_by_no_policy_where_everybody_could_take_it_away(tmp_path: Path, written: bool) -> None:
+    path = tmp_path / "etc" / "policy.yaml"
+    path.parent.mkdir()
+    if written:
+        path.write_text("{}")
+        path.chmod(0o644)
+    path.parent.chmod(0o755)
+    strict, careless = PolicyFile(path, as_root=True), PolicyFile(path, as_root=False)
+    assert strict.now().allows("package.list")
+    path.parent.chmod(0o777)
+    assert not strict.now().allows("package.list")
+    assert strict.problem == (
+        f"cannot use {path}: everybody may write to its directory; run 'chmod o-w {path.parent}'"
+    )
+    assert careless.now().allows("package.list")
+    path.parent.chmod(0o1777)  # nobody can take away there what is root's
+    assert strict.now().allows("package.list")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("what", ["policy.yaml", "."])
+def test_root_goes_by_no_policy_that_a_group_may_write(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text("{}")
+    shared = tmp_path / what
+    shared.chmod(0o775)
+    strict = PolicyFile(path, as_root=True)
+    assert strict.now().allows("package.list")
+    os.chown(shared, -1, 1234)
+    assert not strict.now().allows("package.list")
+    assert strict.problem
+    assert strict.problem.startswith(f"cannot use {path}: group 1234 may write to it")
+    assert PolicyFile(path, as_root=False).now().allows("package.list")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_root_goes_by_no_policy_in_a_directory_of_another_user(tmp_path: Path) -> None:
+    path = tmp_path / "etc" / "policy.yaml"
+    path.parent.mkdir()
+    os.chown(path.parent, 1234, -1)
+    strict = PolicyFile(path, as_root=True)
+    assert not strict.now().allows("package.list")
+    assert strict.problem == (
+        f"cannot use {path}: its directory belongs to user 1234; run 'chown root {path.parent}'"
+    )
+
+
+def test_root_goes_by_no_policy_that_is_a_circle_or_a_link_to_where_everybody_may_write(
+    tmp_path: Path,
+) -> None:
+    path, elsewhere = tmp_path / "policy.yaml", tmp_path / "shared" / "policy.yaml"
+    path.symlink_to("policy.yaml")
+    strict = PolicyFile(path, as_root=True)
+    assert not strict.now().allows("package.list")
+    path.unlink()
+    elsewhere.parent.mkdir()
+    elsewhere.write_text("{}")
+    elsewhere.chmod(0o644)
+    elsewhere.parent.chmod(0o777)
+    path.symlink_to(elsewhere)
+    assert not strict.now().allows("package.list")
+    assert PolicyFile(path, as_root=False).now().allows("package.list")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from host_agent.adapters.good_files import GoodFiles
+from host_agent.adapters.trusted_files import writers
 from host_agent.domain.dependencies import cycles
 from host_agent.domain.package import Loaded
 from host_agent.domain.specifying import Unusable, name_for, parse
@@ -176,7 +177,7 @@ def _signatures(directory: str, *, with_directories: bool) -> dict[str, Signatur
             found[file] = signature
             if with_directories:
                 status = os.stat(os.path.dirname(file))  # noqa: PTH116, PTH120
-                found[file] += (status.st_mode, status.st_uid)
+                found[file] += (status.st_mode, status.st_uid, status.st_gid)
     return found
 
 
@@ -192,16 +193,18 @@ def _signature(file: str) -> Signature | None:
 def _trust(file: Path, status: os.stat_result) -> None:
     """Refuse what another user of the machine could have written: root would run it."""
     _owned(file, file, status)
-    if status.st_mode & stat.S_IWOTH:
-        raise Unusable(f"cannot use {file}: everybody may write to it; run 'chmod o-w {file}'")
+    if others := writers(status):
+        who, change = others
+        raise Unusable(f"cannot use {file}: {who} may write to it; run 'chmod {change} {file}'")
     for directory in {file.parent, file.resolve().parent, file.parent.parent}:
         found = directory.stat()
         if directory != file.parent.parent:
             _owned(file, directory, found)
-        mode = found.st_mode
-        if mode & stat.S_IWOTH and not (mode & stat.S_ISVTX and directory == file.parent.parent):
-            text = f"cannot use {file}: everybody may write to its directory {directory}"
-            raise Unusable(f"{text}; run 'chmod o-w {directory}'")
+        sticky = found.st_mode & stat.S_ISVTX and directory == file.parent.parent
+        if not sticky and (others := writers(found)):
+            who, change = others
+            text = f"cannot use {file}: {who} may write to its directory {directory}"
+            raise Unusable(f"{text}; run 'chmod {change} {directory}'")
 
 
 def _owned(file: Path, where: Path, status: os.stat_result) -> None:

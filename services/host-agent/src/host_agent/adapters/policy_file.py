@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from host_agent.adapters.trusted_files import writers
 from host_agent.domain.policy import NOTHING, Policy
 from muster_runtime import logger
 
@@ -19,8 +20,8 @@ log = logger(__name__)
 class PolicyFile:
     """A YAML file with the keys of ``Policy``. Without it all is allowed, but no script is listed.
 
-    It is looked at before each use, by one ``stat``. One that cannot be used allows nothing: a veto that
-    cannot be read might be any veto.
+    It is looked at before each use, by one ``stat``, and as root its directory by another. One that cannot
+    be used allows nothing: a veto that cannot be read might be any veto.
     """
 
     def __init__(self, path: Path, *, as_root: bool | None = None) -> None:
@@ -42,14 +43,17 @@ class PolicyFile:
         return self._policy
 
     def _look(self) -> tuple[int, ...]:
+        around = _rights(self._path.parent) if self._strict else ()
         try:
             status = self._path.stat()
         except OSError as error:
-            return (error.errno or 0,)
-        return (status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size, status.st_mode)
+            return (error.errno or 0, *around)
+        stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size, status.st_mode)
+        return (*stamp, *around)
 
     def _read(self) -> tuple[Policy, str | None]:
         try:
+            self._look_around(self._path)
             return _parse(self._bytes(), str(self._path)), None
         except FileNotFoundError:
             return Policy(), None
@@ -69,11 +73,38 @@ class PolicyFile:
             os.close(handle)
             raise ValueError("it is no regular file of at most 1 MiB")
         with os.fdopen(handle, "rb") as file:
-            if self._strict and status.st_mode & stat.S_IWOTH:
-                raise ValueError(f"everybody may write to it; run 'chmod o-w {self._path}'")
-            if self._strict and status.st_uid not in {0, os.geteuid()}:
-                raise ValueError(f"it belongs to user {status.st_uid}; run 'chown root {self._path}'")
+            if self._strict:
+                _trust(status, self._path, "it")
+                self._look_around(self._path.resolve())
             return file.read()
+
+    def _look_around(self, path: Path) -> None:
+        """Whoever may write to its directory can take it away, and a policy that is not there allows much."""
+        if self._strict:
+            _trust(path.parent.stat(), path.parent, "its directory")
+
+
+def _rights(directory: Path) -> tuple[int, ...]:
+    """What changes whenever others are given a directory, or it is taken from them."""
+    try:
+        status = directory.stat()
+    except OSError as error:
+        return (error.errno or 0,)
+    return (status.st_mode, status.st_uid, status.st_gid)
+
+
+def _trust(status: os.stat_result, where: Path, what: str) -> None:
+    """Refuse what another user of the machine could have written.
+
+    Raises:
+        ValueError: it is refused.
+    """
+    sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+    if not sticky and (others := writers(status)):
+        who, change = others
+        raise ValueError(f"{who} may write to {what}; run 'chmod {change} {where}'")
+    if status.st_uid not in {0, os.geteuid()}:
+        raise ValueError(f"{what} belongs to user {status.st_uid}; run 'chown root {where}'")
 
 
 def _parse(raw: bytes, name: str) -> Policy:

@@ -51,8 +51,16 @@ def open_trusted(path: Path, home: Path) -> int:
 
 def for_others(status: os.stat_result) -> bool:
     """Whether anybody but root and this process may write there."""
-    by_group = bool(status.st_mode & stat.S_IWGRP) and status.st_gid != 0
-    return by_group or bool(status.st_mode & stat.S_IWOTH) or status.st_uid not in {0, os.geteuid()}
+    return writers(status) is not None or status.st_uid not in {0, os.geteuid()}
+
+
+def writers(status: os.stat_result) -> tuple[str, str] | None:
+    """Who may write there without owning it, and what to give to chmod so that they may not."""
+    if status.st_mode & stat.S_IWOTH:
+        return "everybody", "o-w"
+    if status.st_mode & stat.S_IWGRP and status.st_gid != 0:
+        return f"group {status.st_gid}", "g-w"
+    return None
 
 
 def _refuse_link() -> NoReturn:
