@@ -166,7 +166,7 @@ def test_a_fleet_comes_up_shows_itself_and_leaves_nothing_running(home: Home) ->
     home.comes_online()
     assert "Nothing failed" in home.run("doctor").stdout
     down = home.run("down")
-    assert down.stdout.startswith("Stopped host-agent, fleet-registry, redis, nats.")
+    assert down.stdout.startswith("Stopped host-agent, state-store, fleet-registry, redis, nats.")
     assert gone(pids)
     home.status(code=3)
     assert "Nothing runs" in home.run("status", code=3).stdout
@@ -323,7 +323,9 @@ def test_what_a_killed_supervisor_leaves_behind_is_found_and_stopped(home: Home,
     assert "the supervisor was killed" in seen["problem"]
     assert not gone(before)
     if then == "down":
-        assert home.run("down").stdout.startswith("Stopped host-agent, fleet-registry, redis, nats.")
+        assert home.run("down").stdout.startswith(
+            "Stopped host-agent, state-store, fleet-registry, redis, nats."
+        )
         assert gone(before)
     home.run("up", "--detach")
     assert gone(before)

@@ -6,6 +6,9 @@ import urllib.request
 
 if __name__ == "__main__":
     while True:
-        with urllib.request.urlopen(os.environ["WEB"], timeout=5) as answer:  # noqa: S310  (the demo's own)
-            print("heard:", answer.read().decode().strip())
+        try:
+            with urllib.request.urlopen(os.environ["WEB"], timeout=5) as answer:  # noqa: S310  (the demo's own)
+                print("heard:", answer.read().decode().strip())
+        except OSError as error:
+            print("heard nothing:", error)
         time.sleep(2)
