@@ -1,7 +1,7 @@
 """Saying, asking and hearing, on a real broker with real permissions."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -313,40 +313,3 @@ async def test_what_its_stream_never_takes_is_refused_or_dropped_and_holds_up_no
     assert agent.courier.complaint is None
     await agent.close()
     spool.close()
-
-
-class CountingSpool(FileSpool):
-    """Remembers how many letters each look found."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.looks: list[int] = []
-
-    async def take(self, limit: int, *, without: Collection[str] = ()) -> list[Letter]:
-        found = await super().take(limit, without=without)
-        self.looks.append(len(found))
-        return found
-
-
-async def test_a_courier_that_has_sent_all_there_was_does_not_look_again(
-    ground: Ground, tmp_path: Path
-) -> None:
-    spool = CountingSpool(tmp_path / "spool")
-    agent = await ground.bus("a1", spool=spool)
-    await agent.settled()
-    for _ in range(3):
-        await agent.say(left("a1"))
-        await agent.settled()
-    assert spool.looks == [0, 1, 1, 1]
-
-
-async def test_a_courier_goes_on_until_a_spool_of_many_windows_is_empty(
-    ground: Ground, tmp_path: Path
-) -> None:
-    spool = CountingSpool(tmp_path / "spool")
-    agent = await ground.bus("a1", spool=spool)
-    await agent.settled()
-    await agent.say(*(left("a1") for _ in range(2 * WINDOW + 1)))
-    await agent.settled()
-    assert spool.looks == [0, WINDOW, WINDOW, 1]
-    assert await spool.size() == 0

@@ -141,11 +141,7 @@ class Courier:
         self._counters.add("delivered", count=len(done))
         self._counters.add("delivered_again", count=sum(outcome is True for outcome in outcomes))
         self._judge(passing, outcomes, anything_went=bool(done))
-        if len(passing) < self._window and len(done) == len(passing) and not self._refused:
-            # That was all; whoever put more meanwhile said so. To look again costs as much as to send one.
-            self._nothing_to_send(waiting=False)
-        else:
-            self._news.set()
+        self._news.set()
         return bool(done or hopeless)
 
     def _nothing_to_send(self, *, waiting: bool) -> None:
