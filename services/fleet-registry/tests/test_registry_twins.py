@@ -94,7 +94,8 @@ async def test_a_connection_that_is_replaced_at_once_is_no_loss(
     monkeypatch.setattr(Link, "_wait", lambda *_: 0.5)
     async with (
         world(tmp_path, "web-1") as here,
-        here.registry(presence={"hold_seconds": 3.0 if guarded else 0.0}),
+        # Granted what it lives by: an agent that adopts a shorter interval would be lost by its silence.
+        here.registry(presence={"hold_seconds": 3.0 if guarded else 0.0, "interval_seconds": 5.0}),
     ):
         agent = await here.agent("web-1", interval=5.0)
         await until(lambda: here.story("web-1"))
