@@ -75,6 +75,7 @@ _GENERAL = {
     Role.HOST_AGENT: (Role.AGENT,),
     Role.FLEET_REGISTRY: (Role.ANY_SERVICE,),
     Role.STATE_STORE: (Role.ANY_SERVICE,),
+    Role.HEALTH_RECOVERY: (Role.ANY_SERVICE,),
 }
 
 

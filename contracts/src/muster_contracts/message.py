@@ -32,6 +32,7 @@ class Role(StrEnum):
     """An agent that looks after one machine; has all that an agent has."""
     FLEET_REGISTRY = "fleet-registry"
     STATE_STORE = "state-store"
+    HEALTH_RECOVERY = "health-recovery"
     OPERATOR = "operator"
     """People and programs: the ``muster`` command, controllers, consumers."""
     ANY_SERVICE = "any-service"

@@ -234,7 +234,7 @@ class Settled(DurableFact):
 
     SUBJECT: ClassVar[Subject] = Subject("muster.command.v1.{agent_id}.settled")
     SAID_BY = (Role.STATE_STORE,)
-    HEARD_BY = (Role.OPERATOR,)
+    HEARD_BY = (Role.OPERATOR, Role.HEALTH_RECOVERY)
 
     agent_id: AgentId
     target: Target
@@ -257,7 +257,7 @@ class Submit(Ask[Submitted]):
     """
 
     SUBJECT: ClassVar[Subject] = Subject("muster.command.v1.state-store.submit")
-    SAID_BY = (Role.OPERATOR,)
+    SAID_BY = (Role.OPERATOR, Role.HEALTH_RECOVERY)
     HEARD_BY = (Role.STATE_STORE,)
     ANSWER = Submitted
 
@@ -305,7 +305,7 @@ class GetCommand(Ask[CommandDetail]):
     """How far is this command?"""
 
     SUBJECT: ClassVar[Subject] = Subject("muster.command.v1.state-store.get-command")
-    SAID_BY = (Role.OPERATOR,)
+    SAID_BY = (Role.OPERATOR, Role.HEALTH_RECOVERY)
     HEARD_BY = (Role.STATE_STORE,)
     ANSWER = CommandDetail
 
@@ -325,7 +325,7 @@ class FindTargets(Ask[TargetPage]):
     """What was ordered, of whom, and what became of it?"""
 
     SUBJECT: ClassVar[Subject] = Subject("muster.command.v1.state-store.find-targets")
-    SAID_BY = (Role.OPERATOR,)
+    SAID_BY = (Role.OPERATOR, Role.HEALTH_RECOVERY)
     HEARD_BY = (Role.STATE_STORE,)
     ANSWER = TargetPage
 

@@ -61,7 +61,7 @@ class PresenceChanged(DurableFact):
 
     SUBJECT: ClassVar[Subject] = Subject("muster.fleet.v1.{agent_id}.presence-changed")
     SAID_BY = (Role.FLEET_REGISTRY,)
-    HEARD_BY = (Role.OPERATOR,)
+    HEARD_BY = (Role.OPERATOR, Role.HEALTH_RECOVERY)
 
     agent_id: AgentId
     kind: AgentKind
@@ -77,7 +77,7 @@ class AgentFlapping(DurableFact):
 
     SUBJECT: ClassVar[Subject] = Subject("muster.fleet.v1.{agent_id}.agent-flapping")
     SAID_BY = (Role.FLEET_REGISTRY,)
-    HEARD_BY = (Role.OPERATOR,)
+    HEARD_BY = (Role.OPERATOR, Role.HEALTH_RECOVERY)
 
     agent_id: AgentId
     changes: int = Field(description="Comings and goings within the window.")
@@ -89,7 +89,7 @@ class AgentStable(DurableFact):
 
     SUBJECT: ClassVar[Subject] = Subject("muster.fleet.v1.{agent_id}.agent-stable")
     SAID_BY = (Role.FLEET_REGISTRY,)
-    HEARD_BY = (Role.OPERATOR,)
+    HEARD_BY = (Role.OPERATOR, Role.HEALTH_RECOVERY)
 
     agent_id: AgentId
     presence: Presence
@@ -119,7 +119,7 @@ class PartitionSuspected(DurableFact):
 
     SUBJECT: ClassVar[Subject] = Subject("muster.fleet.v1.{service}.partition-suspected")
     SAID_BY = (Role.FLEET_REGISTRY,)
-    HEARD_BY = (Role.OPERATOR,)
+    HEARD_BY = (Role.OPERATOR, Role.HEALTH_RECOVERY)
 
     service: ServiceName = REGISTRY
     site: str = Field(description="The agents' label 'site'; empty for agents without one.")
@@ -132,7 +132,7 @@ class PartitionEnded(DurableFact):
 
     SUBJECT: ClassVar[Subject] = Subject("muster.fleet.v1.{service}.partition-ended")
     SAID_BY = (Role.FLEET_REGISTRY,)
-    HEARD_BY = (Role.OPERATOR,)
+    HEARD_BY = (Role.OPERATOR, Role.HEALTH_RECOVERY)
 
     service: ServiceName = REGISTRY
     site: str = Field(description="As in the PartitionSuspected before it.")
@@ -241,7 +241,7 @@ class FindAgents(Ask[AgentPage]):
     """Which agents match the selector and are in one of the states?"""
 
     SUBJECT: ClassVar[Subject] = Subject("muster.fleet.v1.fleet-registry.find-agents")
-    SAID_BY = (Role.OPERATOR, Role.STATE_STORE)
+    SAID_BY = (Role.OPERATOR, Role.STATE_STORE, Role.HEALTH_RECOVERY)
     HEARD_BY = (Role.FLEET_REGISTRY,)
     ANSWER = AgentPage
 
@@ -395,7 +395,7 @@ class ListGroups(Ask[GroupList]):
     """Which groups are there, and how many agents match each?"""
 
     SUBJECT: ClassVar[Subject] = Subject("muster.fleet.v1.fleet-registry.list-groups")
-    SAID_BY = (Role.OPERATOR,)
+    SAID_BY = (Role.OPERATOR, Role.HEALTH_RECOVERY)
     HEARD_BY = (Role.FLEET_REGISTRY,)
     ANSWER = GroupList
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from muster_contracts.ids import PackageName
-from muster_contracts.package.v1 import Driver, StopSignal
+from muster_contracts.package.v1 import Driver, Purpose, RecoveryPolicy, Reliance, StopSignal
 
 VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 NoNul = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=32_768)]
@@ -119,11 +119,40 @@ class Configured(_Strict):
 
 
 class HttpCheck(_Strict):
-    """A health check by HTTP."""
+    """A health check by HTTP. Redirects are not followed, and no proxy is asked."""
 
     kind: Literal["http"] = Field(description="By HTTP.")
-    url: str = Field(max_length=2000, description="What is fetched.")
-    status: list[int] = Field(default=[200], description="Codes that are well.")
+    url: str = Field(max_length=2000, pattern=r"^https?://", description="What is fetched.")
+    method: Literal["GET", "HEAD", "POST"] = Field(default="GET", description="How it is asked for.")
+    headers: dict[str, NoNul] = Field(default_factory=dict, max_length=32, description="What is sent along.")
+    secret_headers: dict[str, SecretFile] = Field(
+        default_factory=dict, max_length=8, description="Headers whose values are read from files."
+    )
+    status: list[Annotated[int, Field(ge=100, le=599)]] = Field(
+        default=[200], min_length=1, max_length=64, description="Codes that are well."
+    )
+    body_contains: str | None = Field(
+        default=None, max_length=1000, description="Text that has to be in the first 64 KiB of the body."
+    )
+    body_matches: str | None = Field(
+        default=None, max_length=1000, description="A regular expression that has to be found in them."
+    )
+    answer_headers: dict[str, str] = Field(
+        default_factory=dict, max_length=32, description="Headers the answer has to have, with these values."
+    )
+    slow_seconds: float | None = Field(
+        default=None, gt=0, le=3600, description="An answer that takes longer is a warning."
+    )
+    verify: bool = Field(default=True, description="Whether the certificate has to be trusted.")
+    authority_file: FilePath | None = Field(
+        default=None, description="Whom to trust, in PEM; null: the system's."
+    )
+    expiry_warning_days: float | None = Field(
+        default=None, gt=0, le=3650, description="A certificate that ends sooner is a warning."
+    )
+    expiry_critical_days: float | None = Field(
+        default=None, gt=0, le=3650, description="A certificate that ends sooner is critical."
+    )
 
 
 class TcpCheck(_Strict):
@@ -131,32 +160,92 @@ class TcpCheck(_Strict):
 
     kind: Literal["tcp"] = Field(description="By connecting.")
     port: int = Field(ge=1, le=65535, description="The port that accepts connections.")
-    host: str = Field(default="127.0.0.1", description="The address it is on.")
+    host: str = Field(default="127.0.0.1", max_length=255, description="The address it is on.")
 
 
 class ProcessCheck(_Strict):
-    """A health check of the main process."""
+    """A health check of the processes: the main one is there and not stopped, and what all of them use."""
 
-    kind: Literal["process"] = Field(description="Of the main process.")
+    kind: Literal["process"] = Field(description="Of the processes.")
+    memory_warning_bytes: int | None = Field(default=None, ge=1, description="Resident, of all of them.")
+    memory_critical_bytes: int | None = Field(default=None, ge=1, description="Resident, of all of them.")
+    cpu_warning_percent: float | None = Field(
+        default=None, gt=0, description="Of one CPU, of all, since the look before."
+    )
+    cpu_critical_percent: float | None = Field(
+        default=None, gt=0, description="Of one CPU, of all, since the look before."
+    )
+    files_warning: int | None = Field(default=None, ge=1, description="Open files of the main process.")
+    files_critical: int | None = Field(default=None, ge=1, description="Open files of the main process.")
 
 
 class ScriptCheck(_Strict):
-    """A health check by a command of its own: 0 ok, 1 warning, 2 critical."""
+    """A health check by a command of its own: 0 ok, 1 warning, 2 critical, anything else unknown."""
 
     kind: Literal["script"] = Field(description="By a command.")
-    command: list[NoNul] = Field(min_length=1, description="The program and its arguments.")
+    command: list[NoNul] = Field(
+        min_length=1, description="The program and its arguments; never read by a shell."
+    )
+    directory: FilePath | None = Field(default=None, description="Where it runs; null: as the package.")
+    environment: dict[VariableName, NoNul] = Field(
+        default_factory=dict, max_length=64, description="Beside PATH, HOME, USER, LOGNAME, SHELL and LANG."
+    )
+    user: str | None = Field(
+        default=None, max_length=64, description="Whom it runs as; null: as the package."
+    )
+    group: str | None = Field(default=None, max_length=64, description="By default the user's own.")
+
+
+class GrpcCheck(_Strict):
+    """A health check by the gRPC health checking protocol (grpc.health.v1)."""
+
+    kind: Literal["grpc"] = Field(description="By gRPC.")
+    port: int = Field(ge=1, le=65535, description="The port that is asked.")
+    host: str = Field(default="127.0.0.1", max_length=255, description="The address it is on.")
+    service: str = Field(default="", max_length=255, description="Which service; empty: the whole server.")
+
+
+class NativeCheck(_Strict):
+    """A health check by what systemd or Docker says of the package. Not for the driver process."""
+
+    kind: Literal["native"] = Field(description="By its driver.")
 
 
 class Check(_Strict):
-    """One health check and its schedule."""
+    """One health check, its schedule and its thresholds."""
 
     name: FileKey = Field(description="What it is called.")
     check: Annotated[
-        HttpCheck | TcpCheck | ProcessCheck | ScriptCheck,
+        HttpCheck | TcpCheck | ProcessCheck | ScriptCheck | GrpcCheck | NativeCheck,
         Field(discriminator="kind", description="What is looked at, by kind."),
     ]
-    every_seconds: float = Field(default=30.0, ge=1, le=86_400, description="Between looks.")
-    timeout_seconds: float = Field(default=5.0, ge=0.1, le=3600, description="A look may take this long.")
+    purpose: Purpose = Field(
+        default=Purpose.LIVENESS,
+        description="liveness: if critical, recovery may act; readiness: a restart would not help.",
+    )
+    every_seconds: float = Field(default=30.0, ge=0.1, le=86_400, description="Between looks.")
+    timeout_seconds: float = Field(default=5.0, ge=0.05, le=3600, description="A look may take this long.")
+    failures: int = Field(
+        default=3, ge=1, le=100, description="So many looks in a row have to be worse before that counts."
+    )
+    successes: int = Field(
+        default=1, ge=1, le=100, description="So many looks in a row have to be better before that counts."
+    )
+    start_seconds: float = Field(
+        default=0.0, ge=0, le=86_400, description="So long after a start only what is well counts."
+    )
+
+
+class Recovery(RecoveryPolicy):
+    """What health-recovery may do about it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class RelyingOn(Reliance):
+    """A package on other machines."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Specification(_Strict):
@@ -240,6 +329,12 @@ class Specification(_Strict):
     restart: Restart = Field(default=Restart(), description="What follows when it ends by itself.")
     log: Log = Field(default=Log(), description="What is kept of what it prints.")
     checks: list[Check] = Field(default_factory=list, max_length=64, description="Health checks.")
+    relies_on: list[RelyingOn] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Packages on other machines that it needs: while one of them is ill, it is not to blame.",
+    )
+    recovery: Recovery = Field(default=Recovery(), description="What health-recovery may do about it.")
     configuration: dict[FileKey, Configured] = Field(
         default_factory=dict, max_length=64, description="Its configuration files, by the name commands use."
     )

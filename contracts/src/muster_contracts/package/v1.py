@@ -47,6 +47,28 @@ class PackageState(StrEnum):
     """It could not be started: the executable, the user, the unit or the image is missing or not allowed."""
 
 
+class CheckKind(StrEnum):
+    """How a health check looks."""
+
+    HTTP = "http"
+    TCP = "tcp"
+    PROCESS = "process"
+    SCRIPT = "script"
+    GRPC = "grpc"
+    """The gRPC health checking protocol, ``grpc.health.v1``."""
+    NATIVE = "native"
+    """What systemd or Docker says of it."""
+
+
+class Purpose(StrEnum):
+    """What a check is for."""
+
+    LIVENESS = "liveness"
+    """Critical means that it does not work any more and recovery may act."""
+    READINESS = "readiness"
+    """Critical means that it cannot serve just now, and a restart would not help."""
+
+
 class StopSignal(StrEnum):
     """Signals a package can be sent."""
 
@@ -99,9 +121,14 @@ class StopPackage(OnPackage):
 
 
 class RestartPackage(OnPackage):
-    """Stop a package if it runs, start it, and wait until it is ready. What depends on it is left alone."""
+    """Stop a package if it runs, start it, and wait until it is ready.
+
+    What depends on it is left alone, unless ``with_dependents``: then what runs of it is stopped before and
+    started again afterwards, in the order of dependence.
+    """
 
     verb: Annotated[Literal["package.restart"], VERB] = "package.restart"
+    with_dependents: bool = Field(default=False, description="Restart what runs of its dependents, too.")
 
 
 class PausePackage(OnPackage):
@@ -224,7 +251,7 @@ class ListPackages(Ask[PackageList]):
     """Which packages does this machine have, and how are they?"""
 
     SUBJECT: ClassVar[Subject] = Subject("muster.package.v1.{agent_id}.list-packages")
-    SAID_BY = (Role.OPERATOR,)
+    SAID_BY = (Role.OPERATOR, Role.HEALTH_RECOVERY)
     HEARD_BY = (Role.HOST_AGENT,)
     ANSWER = PackageList
 
@@ -329,7 +356,7 @@ class PackageChanged(DurableFact):
 
     SUBJECT: ClassVar[Subject] = Subject("muster.package.v1.{agent_id}.package-changed")
     SAID_BY = (Role.HOST_AGENT,)
-    HEARD_BY = (Role.OPERATOR,)
+    HEARD_BY = (Role.OPERATOR, Role.HEALTH_RECOVERY)
 
     agent_id: AgentId
     epoch: Epoch
@@ -348,3 +375,80 @@ class PackageChanged(DurableFact):
     restarts: int = Field(
         default=0, description="How often it was started again after it had ended by itself."
     )
+
+
+class Reliance(Part):
+    """What a package needs of other machines: the package of this name on the agents that match."""
+
+    package: PackageName
+    where: str = Field(max_length=2000, description="A selector of agents, such as role=db,site=ams.")
+
+
+class RecoveryPolicy(Part):
+    """What health-recovery may do about a package that runs and is ill, or has ended though it should run.
+
+    The ladder: ``restarts`` restarts, then ``with_dependents`` restarts with what depends on it, then the
+    script once, then it gives up. Pauses between acts double from ``delay_seconds``, each drawn evenly from
+    nothing to that (full jitter).
+    """
+
+    enabled: bool = Field(default=True, description="Whether anything is done at all.")
+    restarts: int = Field(default=2, ge=0, le=100, description="Restarts of the package alone.")
+    with_dependents: int = Field(default=1, ge=0, le=100, description="Restarts with what depends on it.")
+    script: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
+        description="A script that the machine's policy lists; it gets the package's name. Null: none.",
+    )
+    delay_seconds: float = Field(
+        default=5.0, ge=0, le=86_400, description="The longest pause before the second act; it doubles."
+    )
+    longest_delay_seconds: float = Field(default=300.0, ge=0, le=86_400, description="No pause is longer.")
+    acts_per_window: int = Field(default=5, ge=1, le=1000, description="At most so many acts in a window.")
+    window_seconds: float = Field(default=3600.0, ge=1, le=604_800, description="The window, a sliding one.")
+    stable_seconds: float = Field(
+        default=60.0, ge=0, le=86_400, description="Well for so long, and its past is forgiven."
+    )
+    cooldown_seconds: float = Field(
+        default=1800.0, ge=1, le=604_800, description="After giving up, it begins anew so much later."
+    )
+
+
+class DescribedCheck(Part):
+    """One health check of a package."""
+
+    name: str = Field(max_length=100, description="The name package.json gives it.")
+    kind: CheckKind
+    purpose: Purpose
+    every_seconds: float = Field(description="Between looks.")
+
+
+class PackageDescribed(DurableFact):
+    """What a package.json says that others have to know; said at an agent's start and when it changes."""
+
+    SUBJECT: ClassVar[Subject] = Subject("muster.package.v1.{agent_id}.package-described")
+    SAID_BY = (Role.HOST_AGENT,)
+    HEARD_BY = (Role.HEALTH_RECOVERY, Role.OPERATOR)
+
+    agent_id: AgentId
+    epoch: Epoch
+    package: PackageName
+    version: str = Field(default="", description="Of the package.")
+    driver: Driver
+    restart_policy: str = Field(max_length=20, description="always, on-failure or never.")
+    depends_on: list[PackageName] = Field(default_factory=list, max_length=64)
+    relies_on: list[Reliance] = Field(default_factory=list, max_length=16)
+    recovery: RecoveryPolicy = RecoveryPolicy()
+    checks: list[DescribedCheck] = Field(default_factory=list, max_length=64)
+
+
+class PackagesFound(DurableFact):
+    """Which packages a machine has, all of them; said at an agent's start and when one comes or goes."""
+
+    SUBJECT: ClassVar[Subject] = Subject("muster.package.v1.{agent_id}.packages-found")
+    SAID_BY = (Role.HOST_AGENT,)
+    HEARD_BY = (Role.HEALTH_RECOVERY, Role.OPERATOR)
+
+    agent_id: AgentId
+    epoch: Epoch
+    packages: list[PackageName] = Field(max_length=900)

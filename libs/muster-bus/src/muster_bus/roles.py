@@ -2,5 +2,5 @@
 
 from muster_contracts.message import Role
 
-SERVICES = (Role.FLEET_REGISTRY, Role.STATE_STORE)
+SERVICES = (Role.FLEET_REGISTRY, Role.STATE_STORE, Role.HEALTH_RECOVERY)
 """Services hear durable contracts through consumers of their own, and may say dead letters."""

@@ -50,6 +50,7 @@ LIMITS = {
     # An outcome must wait for its ledger: as many as one agent can have open there, and twice that.
     "command": Limits(max_bytes=2 << 30, kept_of_one_agent=20_000),
     "fleet": Limits(),
+    "health": Limits(kept_of_one_agent=5000),
     "host": Limits(),
     "package": Limits(max_bytes=512 << 20),
 }

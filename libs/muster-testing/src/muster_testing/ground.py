@@ -16,7 +16,10 @@ from muster_contracts.message import Role
 from muster_testing.servers import NatsServer, free_port
 
 STANDING = {
-    **{role.value: role for role in (Role.FLEET_REGISTRY, Role.STATE_STORE, Role.OPERATOR)},
+    **{
+        role.value: role
+        for role in (Role.FLEET_REGISTRY, Role.STATE_STORE, Role.HEALTH_RECOVERY, Role.OPERATOR)
+    },
     **{special.value: special for special in Special},
 }
 """Identities every ground has: the services, an operator, the provisioner and the system's observer."""

@@ -1,0 +1,1 @@
+"""How packages, hosts and the fleet are, and what is done about it."""

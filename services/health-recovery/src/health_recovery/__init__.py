@@ -1,0 +1,1 @@
+"""How the fleet is: judged health, root causes, recovery, notifications."""

@@ -1,0 +1,1 @@
+"""Version files of the database of health."""
