@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from itertools import count
 
+from host_agent.domain.look import Seen, ok
 from host_agent.domain.package import Exit, Loaded, Run, Usage
 from host_agent.ports import CannotRun
 from muster_contracts.package.v1 import StopSignal
@@ -39,6 +40,8 @@ class MemoryDriver:
         """Packages that cannot be stopped."""
         self.blind: set[str] = set()
         """Packages of which it cannot be told whether they run."""
+        self.healths: dict[str, Seen] = {}
+        """What systemd or Docker would say of packages; of others, that they are well."""
         self.stops: list[str] = []
         self._ids = count(1)
 
@@ -116,6 +119,9 @@ class MemoryDriver:
 
     async def usage(self, package: Loaded, run: Run) -> Usage:
         return Usage((run.pid or 0,), 1 << 20, self.clock.monotonic() / 2)
+
+    async def native_health(self, package: Loaded, run: Run) -> Seen:
+        return self.healths.get(package.name, ok("running"))
 
     async def read_log(
         self, package: Loaded, lines: int, from_offset: int | None

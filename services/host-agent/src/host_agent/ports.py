@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from host_agent.domain.look import Seen
 from host_agent.domain.machine import Machine
 from host_agent.domain.package import Exit, Loaded, Run, Usage
 from host_agent.domain.policy import Policy
@@ -12,6 +13,7 @@ from host_agent.domain.vitals import CpuTimes, Reading
 from muster_bus.errors import MusterError
 from muster_contracts.host.v1 import Vitals
 from muster_contracts.message import DurableFact, LiveFact
+from muster_contracts.package.specification import Check
 from muster_contracts.package.v1 import ConfigurationFile, StopSignal
 
 
@@ -98,6 +100,13 @@ class Driver(Protocol):
 
     async def usage(self, package: Loaded, run: Run) -> Usage:
         """What it uses now."""
+
+    async def native_health(self, package: Loaded, run: Run) -> Seen:
+        """What systemd or Docker says of it; unknown by the driver process, which asks nobody.
+
+        Raises:
+            CannotRun: nobody answered.
+        """
 
     async def read_log(
         self, package: Loaded, lines: int, from_offset: int | None
@@ -241,3 +250,36 @@ class CannotUse(MusterError):
     def __init__(self, text: str, reason: str = "failed") -> None:
         super().__init__(text)
         self.reason = reason
+
+
+# What health checks need ------------------------------------------------------------------------------
+
+
+class Look(Protocol):
+    """One way to look at a package, kept from look to look: a CPU load is the difference of two."""
+
+    async def look(self) -> Seen:
+        """Look once.
+
+        It ends within the check's timeout by itself (reason ``timeout``) but for the time it takes to kill a
+        script's tree; raises nothing for what the target does; and, cancelled, leaves no socket and no
+        process behind before it returns.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class LookContext:
+    """The package that is looked at, as a look has to know it."""
+
+    package: Loaded
+    """Where relative paths begin, and whom its scripts run as."""
+    driver: Driver
+    """What keeps it: tells its processes and what systemd or Docker say of it."""
+    run: Callable[[], Run | None]
+    """The life that goes on; asked at each look."""
+    runner: ScriptRunner
+    """Runs scripts; one for all looks."""
+
+
+MakeLook = Callable[[Check, LookContext], Look]
+"""``host_agent.adapters.looks.make_look``, or a test's own. Raises nothing: what cannot be used is seen."""

@@ -33,6 +33,7 @@ from host_agent.domain.container import (
     entries,
     first_page,
 )
+from host_agent.domain.look import Seen, critical
 from host_agent.domain.package import Exit, Loaded, Run, Usage
 from host_agent.ports import CannotRun
 from muster_contracts.package.v1 import StopSignal
@@ -138,6 +139,13 @@ class DockerDriver:
             return Usage()
         pids = cgroup_processes.beside(found.pid, found.id)
         return Usage(tuple(pids), cgroup_processes.resident_bytes(pids), cgroup_processes.cpu_seconds(pids))
+
+    async def native_health(self, package: Loaded, run: Run) -> Seen:
+        """What the image's HEALTHCHECK found, by the engine."""
+        found = await self._look(package)
+        if found is None or found.run != run.id:
+            return critical("gone", f"there is no container {_name(package)} of this run any more")
+        return found.health
 
     async def read_log(
         self, package: Loaded, lines: int, from_offset: int | None

@@ -22,6 +22,7 @@ from host_agent.adapters.process_tree import MARK, Process
 from host_agent.adapters.run_records import Record, RunRecords
 from host_agent.adapters.spawning import Plan, Spawned, Spawner
 from host_agent.adapters.variables import variables
+from host_agent.domain.look import Seen, unknown
 from host_agent.domain.package import Exit, Loaded, Run, Usage
 from host_agent.ports import CannotRun
 from muster_contracts.package.v1 import StopSignal
@@ -154,6 +155,12 @@ class ProcessDriver:
         if not pids:
             return Usage()
         return Usage(pids, cgroup_processes.resident_bytes(pids), process_tree.cpu_seconds(found))
+
+    async def native_health(self, package: Loaded, run: Run) -> Seen:
+        """Nobody but its own processes knows."""
+        del run
+        text = f"cannot ask the driver process how package {package.name} is: give a check of another kind"
+        return unknown("no-native-health", text)
 
     async def read_log(
         self, package: Loaded, lines: int, from_offset: int | None

@@ -19,6 +19,7 @@ from contextlib import suppress
 from uuid import uuid4
 
 from host_agent.adapters import cgroup_processes, commands, pidfd
+from host_agent.domain.look import Seen
 from host_agent.domain.package import Exit, Loaded, Run, Usage
 from host_agent.domain.unit import SHOWN, Unit
 from host_agent.ports import CannotRun
@@ -146,6 +147,11 @@ class SystemdDriver:
             unit.memory_bytes if resident is None else resident,
             cpu if unit.cpu_seconds is None else unit.cpu_seconds,
         )
+
+    async def native_health(self, package: Loaded, run: Run) -> Seen:
+        """What systemd says of the unit, whichever life of it goes on."""
+        del run
+        return (await self._look(package)).health
 
     async def read_log(
         self, package: Loaded, lines: int, from_offset: int | None

@@ -6,6 +6,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Self
 
+from host_agent.domain.look import Seen, critical, line, ok, unknown
 from host_agent.domain.package import Exit
 
 PACKAGE_LABEL = "muster.package"
@@ -32,6 +33,10 @@ class Container:
     """Of its main process in the eyes of its engine's machine; 0 if there is none."""
     started_at: float
     exit_code: int
+    checked: str = ""
+    """What its HEALTHCHECK found: healthy, unhealthy, starting; none or empty where it has none."""
+    checked_output: str = ""
+    """What that printed the last time."""
 
     @classmethod
     def parse(cls, inspected: Mapping[str, Any]) -> Self:
@@ -46,12 +51,37 @@ class Container:
             pid=state["Pid"],
             started_at=stamp(state["StartedAt"]) / MICROSECONDS,
             exit_code=state["ExitCode"],
+            checked=(state.get("Health") or {}).get("Status", ""),
+            checked_output=_last_output(state.get("Health") or {}),
         )
+
+    @property
+    def health(self) -> Seen:
+        """How its engine would call it."""
+        if not self.running:
+            return critical("gone", f"the container has ended with exit code {self.exit_code}")
+        if self.paused:
+            return critical("paused", "the container is paused")
+        match self.checked:
+            case "healthy":
+                return ok(f"healthy: {self.checked_output}" if self.checked_output else "healthy")
+            case "unhealthy":
+                return critical("unhealthy", f"unhealthy: {self.checked_output or 'no output'}")
+            case "starting":
+                return unknown("starting", "cannot tell yet: the container's own check has not passed so far")
+        text = "cannot tell: the image has no HEALTHCHECK; give it one, or a check of another kind"
+        return unknown("no-native-health", text)
 
     @property
     def exit(self) -> Exit:
         """How it ended. A program that exits with 128 and a signal's number by itself looks the same."""
         return Exit(128 - self.exit_code if self.exit_code in SIGNALS else self.exit_code)
+
+
+def _last_output(health: Mapping[str, Any]) -> str:
+    """The engine keeps the last five outputs, the newest last."""
+    log = health.get("Log") or []
+    return line(str(log[-1].get("Output", ""))) if log else ""
 
 
 def stamp(text: str) -> int:

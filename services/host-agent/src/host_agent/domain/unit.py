@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
+from host_agent.domain.look import Seen, critical, ok, warning
 from host_agent.domain.package import Exit
 
 SHOWN = (
@@ -95,6 +96,29 @@ class Unit:
         if self.main_code == 0:
             return Exit(0 if self.result == "success" else None)
         return Exit(self.main_status if self.main_code == CLD_EXITED else -self.main_status)
+
+    @property
+    def health(self) -> Seen:
+        """How systemd would call it."""
+        state = f"{self.active} ({self.sub})"
+        if self.load != "loaded":
+            return critical(self.load or "not-found", f"the unit file is {self.load or 'not-found'}")
+        if self.active == "failed":
+            return critical("failed", f"{state}: {self.result}, {self._ending}")
+        if self.sub == "auto-restart":
+            return critical("auto-restart", f"{state}: it ended ({self.result}, {self._ending})")
+        if self.active in {"active", "reloading"}:
+            return ok(state)
+        if self.active in {"activating", "deactivating"}:
+            return warning(self.active, state)
+        return critical(self.active or "not-found", state)
+
+    @property
+    def _ending(self) -> str:
+        code = self.exit.code
+        if code is None:
+            return "exit code not known"
+        return f"exit code {code}" if code >= 0 else f"signal {-code}"
 
     @property
     def could_not_begin(self) -> tuple[str, str] | None:
