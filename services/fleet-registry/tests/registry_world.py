@@ -153,9 +153,9 @@ class FakeAgent:
         self._bus = await Bus.connect(self.world.ground.settings(self.agent_id), first_try_seconds=10)
         await self._bus.hear(AdoptInterval, self._on_adopt, bound_to=self.agent_id)
         await self._bus.hear(Introduce, self._on_introduce, bound_to=self.agent_id)
-        self.resume()
         if self.says_hello:
             await self.hello()
+        self.resume()
 
     async def hello(self) -> None:
         assert self._bus
