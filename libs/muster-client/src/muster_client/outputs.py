@@ -8,6 +8,7 @@ import json
 from enum import StrEnum
 from functools import cache
 from typing import Any
+from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -24,6 +25,7 @@ from muster_contracts.fleet.v1 import (
     Reason,
     Summary,
 )
+from muster_contracts.health import v1 as health
 from muster_contracts.host.v1 import Vitals
 from muster_contracts.message import Delivery
 from muster_contracts.package.v1 import Configuration, ConfigurationFile, Package, PackageDetail
@@ -136,6 +138,27 @@ class AuditVerdict(Output):
     anchored_at: AwareDatetime | None = None
     bad_sequence: int | None = Field(default=None, description="The first entry that is wrong.")
     problem: str | None = Field(default=None, description="What is wrong with it; for people.")
+
+
+class HealthListed(Output):
+    """``muster health``: the fleet's health, and the agents that were asked for, the ill ones first."""
+
+    fleet: health.FleetHealth
+    hosts: list[health.HostHealth]
+    more: bool = Field(default=False, description="Whether more match than are listed; --all lists them.")
+
+
+class HealthLine(Output):
+    """One line of ``muster health watch``: news of one package, one agent, or one incident."""
+
+    at: AwareDatetime
+    event: str = Field(description="The fact's name: package-health-changed, incident-opened, check-ran, …")
+    agent_id: str | None = Field(default=None, description="Of an incident, that of its cause.")
+    package: str | None = Field(default=None, description="Null where the news is of a whole agent.")
+    was: health.Health | None = None
+    now: health.Health | None = Field(default=None, description="Null where its health is not the news.")
+    incident: UUID | None = Field(default=None, description="The incident, where the news is of one.")
+    text: str = Field(description="The news for people.")
 
 
 class WatchedMessage(Output):
@@ -303,6 +326,26 @@ OUTPUTS: dict[str, Any] = {
     "command-cancel": CommandDetail,
     "audit-list": list[AuditEntry],
     "audit-verify": AuditVerdict,
+    "health-list": HealthListed,
+    "health-show": health.HostHealthDetail,
+    "health-packages": list[health.PackageHealth],
+    "health-history": list[health.HealthEvent],
+    "health-flapping": list[health.PackageHealth],
+    "health-why": health.Explanation,
+    "health-availability": list[health.Availability],
+    "health-incidents": list[health.Incident],
+    "health-ack": health.Acknowledged,
+    "health-maintenance-set": list[health.Maintenance],
+    "health-maintenance-list": list[health.Maintenance],
+    "health-maintenance-end": list[health.Maintenance],
+    "health-notify-test": list[health.Delivery],
+    "health-checks": list[health.CheckState],
+    "health-watch": HealthLine,
+    "recovery-status": health.RecoveryStatus,
+    "recovery-list": list[health.RecoveryAct],
+    "recovery-pause": health.RecoveryStatus,
+    "recovery-resume": health.RecoveryStatus,
+    "recovery-ack": health.Acknowledged,
     "watch": WatchedMessage,
     "map": list[MapLine],
     "dead-letters": list[DeadLetterLine],

@@ -11,13 +11,13 @@ import typer
 from typer.core import TyperGroup
 
 MODULES = (
-    "up", "status", "doctor", "logs", "agents", "groups", "packages", "command", "audit", "watch", "map",
-    "dead_letters",
+    "up", "status", "doctor", "logs", "agents", "groups", "packages", "health", "recovery",
+    "command", "audit", "watch", "map", "dead_letters",
 )  # fmt: skip
 """Whoever registers the commands."""
 ORDER = (
-    "up", "down", "status", "doctor", "logs", "agents", "groups", "summary", "packages", "command", "audit",
-    "watch", "map", "dead-letters", "provision",
+    "up", "down", "status", "doctor", "logs", "agents", "groups", "summary", "packages", "health",
+    "recovery", "command", "audit", "watch", "map", "dead-letters", "provision",
 )  # fmt: skip
 """As ``muster --help`` lists them: the fleet of this machine, who is there, what they do, what happens."""
 

@@ -123,7 +123,7 @@ def nobody_has(package: str, found: "Inventory") -> Exception:
     return NotFound(f"cannot find the package {package} on any agent that answers; {guess}{silent}")
 
 
-def only(agents: Sequence[str], what: str) -> str:
+def only(agents: Sequence[str], what: str, choice: str = "name one with --agent, or all with --on ''") -> str:
     """The agent, if it is one.
 
     Raises:
@@ -132,7 +132,6 @@ def only(agents: Sequence[str], what: str) -> str:
     from muster_client.errors import Usage  # noqa: PLC0415
 
     if len(agents) > 1:
-        choice = "name one with --agent, or all with --on ''"
         raise Usage(f"cannot choose: {what} {len(agents)} agents: {some(agents)}; {choice}")
     return agents[0]
 

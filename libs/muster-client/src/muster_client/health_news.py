@@ -1,0 +1,97 @@
+"""What health-recovery and the checks say, as lines of news: pure, from facts to words."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from muster_client.humanise import duration
+from muster_client.outputs import HealthLine
+from muster_contracts.health.v1 import (
+    ChecksRan,
+    HealthFlapping,
+    HealthStable,
+    HostHealthChanged,
+    IncidentOpened,
+    IncidentResolved,
+    PackageHealth,
+    PackageHealthChanged,
+    RecoveryAct,
+    RecoveryDecided,
+    RecoveryEnded,
+    Step,
+)
+from muster_contracts.message import Message, kebab
+
+
+def lines_of(fact: Message) -> Iterator[HealthLine]:
+    """A fact as one line; samples as a line for each look."""
+    if isinstance(fact, ChecksRan):
+        yield from _looks(fact)
+        return
+    told: dict[str, Any] = {"at": fact.occurred_at, "event": kebab(type(fact).__name__)}
+    told["agent_id"] = getattr(fact, "agent_id", None)
+    match fact:
+        case PackageHealthChanged():
+            told |= {"package": fact.package, "was": fact.was, "now": fact.now and fact.now.health}
+            told["text"] = judgement(fact)
+        case HostHealthChanged():
+            told |= {"was": fact.was, "now": fact.now}
+            told["text"] = f"was {fact.was or 'new'}, {fact.culprit or 'all of it'} ({fact.reason})"
+        case HealthFlapping():
+            told["package"] = fact.package
+            told["text"] = (
+                f"flaps: {fact.changes} changes in {duration(fact.window_seconds)}, not told one by one now"
+            )
+        case HealthStable():
+            told |= {"package": fact.package, "now": fact.health, "text": "is stable again"}
+        case IncidentOpened() | IncidentResolved():
+            told |= _of_incident(fact)
+        case RecoveryDecided() | RecoveryEnded():
+            told |= {"package": fact.act.package, "text": act(fact)}
+        case _:
+            told["text"] = str(fact)
+    yield HealthLine(**told)
+
+
+def _looks(fact: ChecksRan) -> Iterator[HealthLine]:
+    for look in fact.results:
+        text = f"check {look.check} saw {look.seen}, holds {look.held} ({look.reason})"
+        yield HealthLine(
+            at=look.at, event="check-ran", agent_id=fact.agent_id, package=look.package, now=look.held,
+            text=f"{text}: {look.text}" if look.text else text,
+        )  # fmt: skip
+
+
+def judgement(fact: PackageHealthChanged) -> str:
+    """``was ok, check http: timeout``."""
+    was = f"was {fact.was}" if fact.was else "is new"
+    return f"{was}, {because(fact.now)}" if fact.now else f"{was}, is gone"
+
+
+def because(one: PackageHealth) -> str:
+    """What makes a package be as it is: another one, a check, or its reason."""
+    if one.cause:
+        return f"because of {one.cause}"
+    return ": ".join(filter(None, [f"check {one.check}" if one.check else one.reason, one.text]))
+
+
+def _of_incident(fact: IncidentOpened | IncidentResolved) -> dict[str, Any]:
+    one = fact.incident
+    told: dict[str, Any] = {
+        "agent_id": one.cause.agent, "package": one.cause.package, "incident": one.id, "now": one.health,
+    }  # fmt: skip
+    if isinstance(fact, IncidentResolved):
+        lasted = duration(int((fact.occurred_at - one.opened_at).total_seconds()))
+        return {**told, "now": None, "text": f"incident over ({fact.why}) after {lasted}"}
+    ill = f"; it makes {one.affected_count} others ill" if one.affected_count else ""
+    return {**told, "text": f"incident: {': '.join(filter(None, [one.reason, one.text]))}{ill}"}
+
+
+def act(fact: RecoveryDecided | RecoveryEnded) -> str:
+    """What recovery does, would do, or did, and why or how it ended."""
+    one: RecoveryAct = fact.act
+    if isinstance(fact, RecoveryEnded):
+        return f"recovery: {one.step} {one.state or 'ended'}" + (f": {one.text}" if one.text else "")
+    if one.step is Step.GIVE_UP:
+        return "recovery gives up" + (f": {one.why}" if one.why else "")
+    would = "would do" if one.dry_run else "does"
+    return f"recovery {would}: {one.step}, act {one.attempt}" + (f": {one.why}" if one.why else "")
