@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from muster_bus.roles import SERVICES
-from muster_bus.streams import CONSUMERS, STREAMS, Consumer, stream_of
+from muster_bus.streams import CONSUMERS, LEASES, STREAMS, Consumer, lease_subject, stream_of
 from muster_bus.subjects import subject_to_hear, wildcard
 from muster_contracts import catalogue
 from muster_contracts.message import Delivery, Message, Role, Subject
@@ -48,7 +48,7 @@ def permissions(role: Role | Special, identity: str) -> Permissions:
     assert isinstance(role, Role)
     heard = catalogue.heard_by(role)
     return Permissions(
-        publish=_unique(_says(role, identity) + _consumes(role) + _recalls(role, heard)),
+        publish=_unique(_says(role, identity) + _consumes(role) + _recalls(role, heard) + _leads(role)),
         subscribe=_unique([*_hears(role, identity, heard), *_overhears(role), inbox]),
         allow_responses=any(contract.DELIVERY is Delivery.ASK for contract in heard),
     )
@@ -111,6 +111,13 @@ def _recalls(role: Role, heard: list[type[Message]]) -> list[str]:
         f"$JS.API.DIRECT.GET.{name}" for name, subjects in STREAMS.items() if patterns.issuperset(subjects)
     ]
     return lasts + whole
+
+
+def _leads(role: Role) -> list[str]:
+    """A service writes and reads its own lease, and no other."""
+    if role not in SERVICES:
+        return []
+    return [lease_subject(role), f"$JS.API.DIRECT.GET.{LEASES}.{lease_subject(role)}"]
 
 
 def _unique(subjects: list[str]) -> list[str]:

@@ -16,6 +16,9 @@ from muster_contracts import catalogue
 from muster_contracts.message import Message, kebab
 
 DAY = 24 * 3600.0
+LEASES = "KV_leases"
+"""The stream of the KV bucket ``leases``: one key per service, the last value of each (``lease.py``)."""
+LEASES_BYTES = 1 << 20
 MAX_KEPT_OF_ONE_AGENT = 1000
 """Messages of one subject; the oldest leave first, so that one agent cannot push out what others said."""
 MAX_ACK_PENDING = 20 * MAX_KEPT_OF_ONE_AGENT
@@ -134,6 +137,30 @@ def stream_config(name: str, *, replicas: int = 1, max_bytes: int | None = None)
     )
 
 
+def lease_subject(service: str) -> str:
+    """Where the lease of a service lies."""
+    return f"$KV.leases.{service}"
+
+
+def leases_config(*, replicas: int = 1) -> StreamConfig:
+    """What the bucket of leases should be like: as JetStream's KV has it, with a history of one."""
+    return StreamConfig(
+        name=LEASES,
+        subjects=[lease_subject(">")],
+        storage=StorageType.FILE,
+        retention=RetentionPolicy.LIMITS,
+        discard=DiscardPolicy.NEW,
+        max_bytes=LEASES_BYTES,
+        max_msg_size=1 << 10,
+        duplicate_window=DUPLICATE_WINDOW_SECONDS,
+        max_msgs_per_subject=1,
+        num_replicas=replicas,
+        allow_direct=True,
+        allow_rollup_hdrs=True,
+        deny_delete=True,
+    )
+
+
 def consumer_config(consumer: Consumer) -> ConsumerConfig:
     """What a durable consumer should be like; how often it delivers is the hearer's decision (decision 2)."""
     return ConsumerConfig(
@@ -155,6 +182,7 @@ async def reconcile(js: JetStreamContext, *, replicas: int = 1, max_bytes: int |
     changed = []
     for name in STREAMS:
         changed += await _reconcile_stream(js, stream_config(name, replicas=replicas, max_bytes=max_bytes))
+    changed += await _reconcile_stream(js, leases_config(replicas=replicas))
     for consumer in CONSUMERS:
         changed += await reconcile_consumer(js, consumer)
     return changed
