@@ -145,6 +145,8 @@ class FakeAgent:
         self.welcome: Welcome | None = None
         self.last_beat = 0.0
         self.introduced = 0
+        self.told = 0
+        """How often a heartbeat of it was answered with another interval."""
         self._bus: Bus | None = None
         self._beating: asyncio.Task[None] | None = None
         self._sequence = 0
@@ -228,6 +230,7 @@ class FakeAgent:
             await asyncio.sleep(self.interval)
 
     async def _on_adopt(self, order: AdoptInterval) -> None:
+        self.told += 1
         if self.adopts:
             self.interval = order.interval_seconds
             await self.beat()
