@@ -2,7 +2,6 @@
 
 import base64
 import json
-import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from muster_contracts.fleet.v1 import AgentFlapping, PartitionSuspected, Presenc
 from muster_contracts.message import DurableFact
 from muster_testing.servers import NatsServer
 from muster_testing.shell import Shell, invoke
-from muster_testing.town import EPOCH, Town, sample
+from muster_testing.town import EPOCH, Meanwhile, Town, sample
 
 pytestmark = pytest.mark.usefixtures("patient")
 
@@ -330,29 +329,6 @@ def test_a_busy_registry_is_asked_again(muster: Shell, town: Town) -> None:
 
 
 # Watching ----------------------------------------------------------------------------------------
-
-
-class Meanwhile:
-    """Says something as soon as a command listens: again and again, until it has what it waits for."""
-
-    def __init__(self, town: Town, *saying: Any) -> None:
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._go_on, args=(town, saying))
-
-    def _go_on(self, town: Town, saying: tuple[Any, ...]) -> None:
-        while not self._stop.wait(0.02):
-            for what in saying:
-                if isinstance(what, DurableFact):
-                    say(town, what.model_copy(update={"message_id": change().message_id}))
-                else:
-                    town.do(town.buses[what[0]].client.publish(what[1], what[2]))
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
 
 
 def test_agents_are_watched_as_they_come_and_go(muster: Shell, town: Town) -> None:

@@ -296,7 +296,7 @@ def lasting(one: Incident, now: datetime) -> Text:
     """``open for 5 min``, or how long it was and when it ended."""
     if one.resolved_at is None:
         return Text(f"open for {humanise.age(one.opened_at, now)}", style="red")
-    lasted = humanise.duration(int((one.resolved_at - one.opened_at).total_seconds()))
+    lasted = humanise.duration(round((one.resolved_at - one.opened_at).total_seconds()))
     return Text(f"over {humanise.ago(one.resolved_at, now)}, lasted {lasted}", style="dim")
 
 

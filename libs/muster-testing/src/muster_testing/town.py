@@ -8,14 +8,17 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from muster_bus import Bus
 from muster_bus.errors import AskError
 from muster_contracts.agent.v1 import AgentKind
 from muster_contracts.fleet import v1 as fleet
 from muster_contracts.host.v1 import ReadVitals, Vitals
+from muster_contracts.message import DurableFact
 from muster_contracts.selector import Facts, SelectorError, parse
 from muster_testing.ground import Ground
+from muster_testing.town_health import Care, Checks
 from muster_testing.town_orders import Ledger, Machine
 
 T = TypeVar("T")
@@ -218,12 +221,14 @@ class Registry:
 
 
 class Town:
-    """The broker with who lives there: ``registry`` and ``ledger`` remember, ``buses`` are its people."""
+    """The broker with who lives there: ``registry``, ``ledger`` and ``care`` remember, ``buses`` speak."""
 
     def __init__(self) -> None:
         self.registry = Registry()
         self.ledger = Ledger(self.registry.matching)
+        self.care = Care(self.registry.matching)
         self.machines = {name: Machine(name) for name in ("web-1", "web-2")}
+        self.checks = {name: Checks(name) for name in self.machines}
         self.ground = Ground("web-1", "web-2", "db-1")
         self.buses: dict[str, Bus] = {}
         self._loop = asyncio.new_event_loop()
@@ -267,8 +272,10 @@ class Town:
     def reset(self) -> None:
         """Everybody as at the beginning."""
         self.ledger.reset()
-        for machine in self.machines.values():
+        self.care.reset()
+        for name, machine in self.machines.items():
             machine.reset()
+            self.checks[name].reset()
         self.registry.asked.clear()
         self.registry.unavailable = 0
         self.registry.delay_seconds = 0
@@ -284,14 +291,43 @@ class Town:
 
     async def _open(self) -> None:
         await self.ground.__aenter__()
-        for name in ("fleet-registry", "state-store", "web-1", "web-2"):
+        for name in ("fleet-registry", "state-store", "health-recovery", "web-1", "web-2"):
             self.buses[name] = await self.ground.bus(name)
         await self.registry.listen(self.buses["fleet-registry"])
         await self.ledger.listen(self.buses["state-store"])
+        await self.care.listen(self.buses["health-recovery"])
         for name, machine in self.machines.items():
             await machine.listen(self.buses[name])
+            await self.checks[name].listen(self.buses[name])
 
         async def well(question: ReadVitals) -> Vitals:
             return sample(question.agent_id)
 
         await self.buses["web-1"].answer(ReadVitals, well, bound_to="web-1")
+
+
+class Meanwhile:
+    """Says something as soon as a command listens: again and again, until it has what it waits for.
+
+    What is said is ``(whose bus, subject, payload)``, or a fact said by fleet-registry.
+    """
+
+    def __init__(self, town: Town, *saying: DurableFact | tuple[str, str, bytes]) -> None:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._go_on, args=(town, saying))
+
+    def _go_on(self, town: Town, saying: tuple[DurableFact | tuple[str, str, bytes], ...]) -> None:
+        while not self._stop.wait(0.02):
+            for what in saying:
+                if isinstance(what, DurableFact):
+                    fresh = what.model_copy(update={"message_id": uuid4()})
+                    town.do(town.buses["fleet-registry"].say(fresh))
+                else:
+                    town.do(town.buses[what[0]].client.publish(what[1], what[2]))
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
