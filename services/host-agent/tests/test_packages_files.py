@@ -338,7 +338,7 @@ def test_the_order_of_keys_and_spaces_mean_nothing(directory: Directory) -> None
 def test_every_key_is_known_to_restart_or_not_to() -> None:
     of_the_agent = {
         "description", "enabled", "depends_on", "stop", "reload_signal", "ready", "restart", "log", "checks",
-        "configuration",
+        "relies_on", "recovery", "configuration",
     }  # fmt: skip
     assert set(Specification.model_fields) == RESTARTS_FOR | of_the_agent
 

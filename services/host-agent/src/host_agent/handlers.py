@@ -3,11 +3,14 @@
 from collections.abc import Awaitable
 from typing import TypeVar
 
+from host_agent.checking import Checking
+from host_agent.domain.speaker import Speaker
 from host_agent.hiding import without_secrets
 from host_agent.packages import Packages, Refused
 from host_agent.ports import CannotRun, CannotUse, ConfigurationFiles, Pulse, Rules
 from muster_bus.bus import Bus
 from muster_bus.errors import AskError
+from muster_contracts.health.v1 import CheckList, ListChecks
 from muster_contracts.host.v1 import ReadVitals, Vitals
 from muster_contracts.package.v1 import (
     LONGEST_CONFIGURATION,
@@ -42,9 +45,7 @@ async def listen_packages(
     """Answer what is asked of this machine's packages, as far as its policy lets it."""
 
     def veto(query: str) -> None:
-        if not rules.now().allows(query):
-            why = rules.problem or f"this machine's policy does not allow {query}"
-            raise AskError("refused", f"cannot answer {query}: {why}")
+        _veto(rules, query)
 
     async def on_list_packages(question: ListPackages) -> PackageList:
         """Every package and how it is; policy name ``package.list``."""
@@ -83,6 +84,24 @@ async def listen_packages(
     await bus.answer(GetPackage, on_get_package, bound_to=agent_id)
     await bus.answer(GetConfiguration, on_get_configuration, bound_to=agent_id)
     await bus.answer(ReadLog, on_read_log, bound_to=agent_id)
+
+
+async def listen_checks(bus: Bus, speaker: Speaker, checking: Checking, rules: Rules) -> None:
+    """Answer what is asked of this machine's health checks, as far as its policy lets it."""
+
+    async def on_list_checks(question: ListChecks) -> CheckList:
+        """Every check and what it holds; policy name ``check.list``."""
+        _veto(rules, "check.list")
+        shown, following = checking.page(question.package, question.after)
+        return CheckList(agent_id=speaker.agent_id, epoch=speaker.epoch, checks=shown, next=following)
+
+    await bus.answer(ListChecks, on_list_checks, bound_to=speaker.agent_id)
+
+
+def _veto(rules: Rules, query: str) -> None:
+    if not rules.now().allows(query):
+        why = rules.problem or f"this machine's policy does not allow {query}"
+        raise AskError("refused", f"cannot answer {query}: {why}")
 
 
 async def _configuration(

@@ -134,6 +134,16 @@ class Keeper:
         return self._ran if self.run else self.loaded
 
     @property
+    def told(self) -> PackageState | None:
+        """The state it was last said to be in; none before it is known."""
+        return self._told
+
+    @property
+    def began(self) -> float:
+        """When the present run began, by the monotonic clock."""
+        return self._began
+
+    @property
     def restarting(self) -> bool:
         """Whether a restart was ordered and has not begun yet."""
         return self._again
@@ -516,8 +526,8 @@ class Keeper:
             self._trouble = text
         if self.state is not self._told:
             self.since = self._world.clock.now()
-            self._tell(self._told, self.state, reason, text or self.file_problem)
-            self._told = self.state
+            was, self._told = self._told, self.state
+            self._tell(was, self.state, reason, text or self.file_problem)
         self._turn.set()
 
     def _tell(

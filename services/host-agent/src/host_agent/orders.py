@@ -54,10 +54,11 @@ async def obeying(
         raise ConfigurationError([str(error)]) from None
     if bus.courier:
         bus.courier.reached = failpoints.reached
-    async with packaging.packages:
+    async with packaging.checking, packaging.packages:
         await handlers.listen_packages(
             bus, speaker.agent_id, packaging.packages, packaging.configurations, packaging.rules
         )
+        await handlers.listen_checks(bus, speaker, packaging.checking, packaging.rules)
         await obedience.listen()
         tasks.spawn("obedience", obedience.run)
         try:

@@ -7,10 +7,13 @@ from itertools import count
 from typing import Self
 
 from host_agent.domain import dependencies
+from host_agent.domain.attention import Sight
 from host_agent.domain.package import Loaded, Usage
 from host_agent.domain.reconciling import Needs
 from host_agent.domain.speaker import Speaker
+from host_agent.introducing import Introducing
 from host_agent.keeping import Change, Keeper, World
+from host_agent.news import News
 from host_agent.ports import CannotRun, Driver, PackageFiles, Probe, Voice, Wish, Wishes
 from muster_bus.errors import MusterError
 from muster_contracts.ids import boot_of
@@ -28,12 +31,6 @@ PAGE = 100
 """Packages in one answer."""
 
 SHOWN_PIDS = 200
-
-SAY_AGAIN_SECONDS = 1.0
-"""Until the next try to say what the spool could not keep."""
-
-UNSAID = 10_000
-"""Changes kept while they cannot be said; then the oldest go."""
 
 log = logger(__name__)
 
@@ -98,13 +95,13 @@ class Packages:
         self._files = files
         self._wishes = wishes
         self._speaker = speaker
-        self._voice = voice
         self._clock = clock
         self._keepers: dict[str, Keeper] = {}
         self._world = World(drivers, self, wishes, probe, clock, boot_of(speaker.epoch))
         self._tasks = Tasks(pause) if pause else Tasks()
-        self._unsaid: list[Change] = []
-        self._news = asyncio.Event()
+        self.news = News(voice)
+        self._introducing = Introducing(speaker, self.news, clock)
+        self._watchers: list[Callable[[str], None]] = []
         self._seen = asyncio.Event()
         self._cpu: dict[str, tuple[str, float, float]] = {}
         self._closing = False
@@ -112,7 +109,7 @@ class Packages:
 
     async def __aenter__(self) -> Self:
         self._tasks.spawn("package files", self._watch)
-        self._tasks.spawn("package news", self._say)
+        self._tasks.spawn("package news", self.news.run)
         await self._seen.wait()
         return self
 
@@ -121,7 +118,7 @@ class Packages:
         for keeper in self._keepers.values():
             keeper.close()
         try:
-            await self._say_all()
+            await self.news.say_all()
         except MusterError as error:
             log.error("cannot say how packages are at the end", reason=str(error))  # noqa: TRY400
 
@@ -147,17 +144,46 @@ class Packages:
 
     def changed(self, change: Change) -> None:
         """A package is in another state: whoever depends on it looks again, and the fleet is told."""
-        self._unsaid.append(change)
-        del self._unsaid[:-UNSAID]
-        self._news.set()
+        self.news.tell(self._fact(change))
         if change.now is None:
             self._drop(change.name)
+        self._tell_watchers(change.name)
         for name in dependencies.direct_dependents(self.graph(), change.name):
             self._keepers[name].wake()
 
     def _drop(self, name: str) -> None:
         self._keepers.pop(name, None)
         self._cpu.pop(name, None)
+        self._introduce()
+
+    def _introduce(self) -> None:
+        self._introducing.round({name: each.loaded for name, each in self._all()})
+
+    def watch(self, watcher: Callable[[str], None]) -> None:
+        """Tell it the name of each package whose state or package.json has changed, at once."""
+        self._watchers.append(watcher)
+
+    def _tell_watchers(self, name: str) -> None:
+        for watcher in self._watchers:
+            try:
+                watcher(name)
+            except Exception:  # whoever watches is no trouble of the package's
+                log.exception("cannot tell of a changed package", package=name)
+
+    def driver(self, package: Loaded) -> Driver:
+        """The driver of a package.
+
+        Raises:
+            CannotRun: this agent has none of its kind.
+        """
+        return self._world.driver(package)
+
+    def sight(self, name: str) -> Sight | None:
+        """A package as its checks have to know it; None: there is none, or it never could be used."""
+        keeper = self._keepers.get(name)
+        if keeper is None or keeper.loaded is None:
+            return None
+        return Sight(keeper.loaded, keeper.told, keeper.run, keeper.began)
 
     def _all(self) -> Iterable[tuple[str, Keeper]]:
         return sorted(self._keepers.items())
@@ -195,27 +221,14 @@ class Packages:
             if keeper := self._keepers.get(name):
                 if keeper.described != described:
                     keeper.describe(described)
+                    self._tell_watchers(name)
             else:
                 keeper = self._keepers[name] = Keeper(described, self._world)
                 # Numbered: the keeper of a package of this name that was just removed may not have ended yet.
                 self._tasks.spawn(f"package {name} {next(self._numbers)}", keeper.keep)
+        self._introduce()
         for _, keeper in self._all():
             keeper.wake()  # whom it depends on may have come or gone
-
-    async def _say(self) -> None:
-        while True:
-            await self._news.wait()
-            try:
-                await self._say_all()
-            except MusterError as error:
-                log.error("cannot say how packages are: trying again", reason=str(error))  # noqa: TRY400
-                await asyncio.sleep(SAY_AGAIN_SECONDS)
-
-    async def _say_all(self) -> None:
-        self._news.clear()
-        while batch := self._unsaid[:100]:
-            await self._voice.say(*(self._fact(change) for change in batch))
-            del self._unsaid[: len(batch)]
 
     def _fact(self, change: Change) -> PackageChanged:
         return PackageChanged(
@@ -239,14 +252,40 @@ class Packages:
             self._keepers[each].want(wanted=True)
         await self._until_ready(name)
 
-    async def restart(self, name: str) -> None:
+    async def restart(self, name: str, *, with_dependents: bool = False) -> None:
         """Stop a package if it runs, start it and what it depends on; returns when it is ready.
+
+        With dependents those that run, and are not held by somebody, are stopped before and started again
+        afterwards, also where the package itself cannot be started: they wait for it then.
 
         Raises:
             Refused: there is no such package, or its package.json cannot be used.
-            Failed: it does not run.
+            Failed: it, or one of those, does not run.
         """
         await self._want_with_requirements(name)
+        graph = self.graph()
+        above = dependencies.dependents(graph, name) if with_dependents else set()
+        # Of what is wanted nothing is forgotten: if the agent ends meanwhile, the next one starts them.
+        waves = dependencies.start_waves(graph, filter(self._goes_on, above))
+        try:
+            for wave in reversed(waves):
+                await self._stop_wave(wave)
+            await self._restart_alone(name)
+        finally:
+            again = [each for wave in waves for each in wave if self._is_still_wanted(each)]
+            for each in again:
+                self._keepers[each].want(wanted=True)
+        for each in again:
+            await self._until_ready(each)
+
+    def _goes_on(self, name: str) -> bool:
+        return self._keepers[name].alive and self._keepers[name].state is not PackageState.PAUSED
+
+    def _is_still_wanted(self, name: str) -> bool:
+        """Whether a package is there and no command has stopped it meanwhile."""
+        return name in self._keepers and self._wishes.of(name).wanted is not False
+
+    async def _restart_alone(self, name: str) -> None:
         for each in self._requirements(name) - {name}:
             self._keepers[each].want(wanted=True)
         self._keeper(name).restart()

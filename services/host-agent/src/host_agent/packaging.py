@@ -9,18 +9,22 @@ from host_agent.adapters.package_files import WatchedPackageFiles
 from host_agent.adapters.policy_file import PolicyFile
 from host_agent.adapters.probing import SystemProbe
 from host_agent.adapters.wishes import FileWishes
+from host_agent.checking import Checking, Limits, MakeLookAt
+from host_agent.domain.attention import Sight
 from host_agent.domain.speaker import Speaker
 from host_agent.packages import Drivers, Packages
-from host_agent.ports import ConfigurationFiles, Driver, ScriptRunner, Voice
+from host_agent.ports import ConfigurationFiles, Driver, Look, LookContext, ScriptRunner, Voice
 from host_agent.settings import HostAgentSettings
 from host_agent.verbs import Verbs
+from muster_contracts.package.specification import Check
 from muster_runtime import Clock
 
 
 @dataclass(frozen=True, slots=True)
 class Packaging:
-    """Everything about packages: enter ``packages`` to keep them, give ``verbs`` to the obedience."""
+    """Everything about packages: enter ``checking``, then ``packages``; give ``verbs`` to the obedience."""
 
+    checking: Checking
     packages: Packages
     configurations: ConfigurationFiles
     rules: PolicyFile
@@ -44,7 +48,23 @@ def build(  # noqa: PLR0917  (told about everything here, once)
     packages = Packages(
         Drivers(drivers), files, FileWishes(settings.state_dir), SystemProbe(), speaker, voice, clock
     )
+    checking = Checking(
+        packages.sight, _looks(packages, runner), speaker, voice, packages.news, clock,
+        Limits(settings.looks_at_once, settings.scripts_at_once, settings.most_checks),
+    )  # fmt: skip
+    packages.watch(checking.package_changed)
     configurations = ConfinedConfigurationFiles(runner)
     rules = PolicyFile(settings.policy_file)
     verbs = Verbs(packages, configurations, runner, rules, speaker.epoch)
-    return Packaging(packages, configurations, rules, verbs)
+    return Packaging(checking, packages, configurations, rules, verbs)
+
+
+def _looks(packages: Packages, runner: ScriptRunner) -> MakeLookAt:
+    def make(check: Check, sight: Sight) -> Look:
+        from host_agent.adapters.looks import make_look  # noqa: PLC0415  (a machine without checks does without)
+
+        return make_look(
+            check, LookContext(sight.loaded, packages.driver(sight.loaded), lambda: sight.run, runner)
+        )
+
+    return make

@@ -79,6 +79,15 @@ class HostAgentSettings(Settings):
         default_factory=lambda: Places.here().policy,
         description="What this machine may be told to do; without the file all but scripts.",
     )
+    looks_at_once: int = Field(
+        default=32, ge=1, le=1000, description="Health checks that look at the same time, without a process."
+    )
+    scripts_at_once: int = Field(
+        default=4, ge=1, le=100, description="Health checks that run a script or systemctl at the same time."
+    )
+    most_checks: int = Field(
+        default=1000, ge=0, le=10_000, description="Health checks of this machine; those beyond are unknown."
+    )
     stop_packages_on_exit: bool = Field(
         default=False,
         description="Whether packages end with the agent when it is stopped; else the next one finds them.",

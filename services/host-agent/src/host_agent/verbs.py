@@ -140,7 +140,7 @@ class Verbs:
             case v1.StopPackage():
                 await packages.stop(body.package, cascade=body.cascade)
             case v1.RestartPackage():
-                await packages.restart(body.package)
+                await packages.restart(body.package, with_dependents=body.with_dependents)
             case v1.PausePackage():
                 await packages.pause(body.package)
             case v1.ResumePackage():
