@@ -235,6 +235,15 @@ async def test_progress_is_said_at_most_twice_a_second_and_the_last_word_always(
     assert 4 <= len(said) <= 7
 
 
+async def test_what_is_over_at_once_is_not_said_to_run_and_what_goes_on_is(life: Life) -> None:
+    brief, long = some_terms(life.clock), some_terms(life.clock, sleep=1)
+    await life.bus.order(brief)
+    await life.bus.order(long)
+    await life.ended(brief, long)
+    assert life.bus.progress(brief) == []
+    assert [one.state for one in life.bus.progress(long)] == [CommandState.RUNNING]
+
+
 async def test_more_than_may_be_open_is_refused_until_some_have_ended(tmp_path: Path) -> None:
     life = Life(tmp_path, limits=Limits(open_commands=2))
     await life.begin()

@@ -25,7 +25,7 @@ from muster_contracts.command.v1 import (
     GetCommand,
     Progressed,
 )
-from muster_contracts.package.v1 import RunScript
+from muster_contracts.package.v1 import RestartPackage, RunScript
 from muster_runtime import SystemClock
 from muster_testing.ground import Ground
 from muster_testing.program import Program
@@ -38,7 +38,7 @@ async def test_an_order_is_pushed_obeyed_and_settled_once() -> None:
         agent = await here.agent("a1")
         command = await here.order()
         await until(lambda: agent.orders)
-        assert agent.orders[0].terms.body == {"verb": "package.restart", "package": "web"}
+        assert agent.orders[0].terms.body == RestartPackage(package="web").model_dump(mode="json")
         await here.reaches(command, CommandState.ACCEPTED)
         report = await agent.end(command, exit_code=0, result={"pid": 7})
         target = await here.reaches(command, CommandState.SUCCEEDED)

@@ -9,7 +9,7 @@ import signal
 import tempfile
 import warnings
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,6 +34,7 @@ from muster_contracts.command.v1 import (
 )
 from muster_contracts.package.v1 import ApplyConfiguration, RestartPackage, StopPackage
 from muster_sql import Database, Outbox, drift, migrate
+from state_store.adapters import group_commit
 from state_store.adapters.pairs import by_pairs
 from state_store.adapters.sql_ledger import SqlLedger
 from state_store.adapters.sql_queries import SqlQueries, by_age, by_agent
@@ -289,19 +290,64 @@ async def test_a_result_too_large_for_its_fact_is_left_out_there_and_kept_here(b
     assert settled.target.result is None
 
 
-async def test_many_reports_at_once_are_few_commits(books: Books) -> None:
-    commits = 0
+@contextmanager
+def counted(books: Books) -> Iterator[list[Any]]:
+    """The pages that are committed meanwhile."""
+    pages: list[Any] = []
     took = books.ledger._commit._committed
 
     def count(page: Any) -> None:
-        nonlocal commits
-        commits += 1
+        pages.append(page)
         took(page)
 
     books.ledger._commit._committed = count
-    await asyncio.gather(*(books.ledger.submit(at_noon(), [f"a{number}"]) for number in range(300)))
+    yield pages
+    books.ledger._commit._committed = took
+
+
+async def test_many_reports_at_once_are_few_commits(books: Books) -> None:
+    with counted(books) as commits:
+        await asyncio.gather(*(books.ledger.submit(at_noon(), [f"a{number}"]) for number in range(300)))
     assert len(await books.rows(TARGETS)) == 300
-    assert commits <= 3
+    assert len(commits) <= 3
+
+
+async def test_that_an_order_arrived_is_written_with_its_end(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "LEISURE_SECONDS", 3600)
+    command = await books.order()
+    with counted(books) as commits:
+        arrived = asyncio.create_task(books.ledger.pushed((command, "a1"), Outcome.ACCEPTED))
+        await asyncio.sleep(0)
+        assert await books.state(command) is CommandState.PENDING
+        await books.ledger.ended(ended(command))
+        await arrived
+    assert len(commits) == 1
+    assert await books.state(command) is CommandState.SUCCEEDED
+
+
+async def test_what_can_wait_for_a_commit_has_one_of_its_own_if_none_comes(books: Books) -> None:
+    command = await books.order()
+    with counted(books) as commits:
+        await books.ledger.pushed((command, "a1"), Outcome.ACCEPTED)
+    assert len(commits) == 1
+    assert await books.state(command) is CommandState.ACCEPTED
+
+
+async def test_an_order_that_may_have_arrived_never_expires_while_its_arrival_waits_to_be_written(
+    url: str, books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process dies before the commit: what another one finds has to be as true."""
+    monkeypatch.setattr(group_commit, "LEISURE_SECONDS", 3600)
+    command = await books.order()
+    dying = asyncio.create_task(books.ledger.pushed((command, "a1"), Outcome.ACCEPTED))
+    await asyncio.sleep(0)
+    async with Books(url) as other:
+        other.clock.moment = NOON + timedelta(hours=1)
+        await other.ledger.end_overdue(10)
+        assert await other.state(command) is CommandState.LOST
+    dying.cancel()
 
 
 async def test_deadlines_end_what_is_overdue_once_whoever_looks(

@@ -9,13 +9,13 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
-    Connection,
     Integer,
     LargeBinary,
     MetaData,
     Table,
     Text,
     all_,
+    bindparam,
     delete,
     event,
     func,
@@ -29,6 +29,9 @@ from muster_bus.spool import Letter
 from muster_sql.batches import CHUNK_ROWS
 from muster_sql.database import Database
 from muster_sql.types import UtcDateTime
+
+PROCESSES = 8
+"""So many may fill one outbox at a time without a look at how full it is."""
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +62,9 @@ class Outbox:
         self._database, self._table = database, table
         self._capacity = capacity
         self._dropped = 0
+        self._unlooked = 0
+        """So many more letters may be put before there may be too many."""
+        self._delete = delete(table).where(table.c.id == bindparam("gone"))
 
     @property
     def capacity(self) -> int:
@@ -80,7 +86,9 @@ class Outbox:
         statement = dialect.insert(self._table).on_conflict_do_nothing(index_elements=["id"])
         for start in range(0, len(rows), CHUNK_ROWS):
             await connection.execute(statement, rows[start : start + CHUNK_ROWS])
-        await self._make_room(connection)
+        self._unlooked -= len(rows)
+        if self._unlooked <= 0:
+            await self._make_room(connection)
 
     async def put(self, *letters: Letter) -> None:
         """Write the letters in a transaction of their own; they survive a power cut once this returns."""
@@ -99,16 +107,17 @@ class Outbox:
 
     async def done(self, ids: Iterable[str]) -> None:
         """Forget the letters the broker has acknowledged."""
-        wanted = list(ids)
-        if not wanted:
-            return
+        wanted = [{"gone": one} for one in ids]
+        if wanted:
+            await self._database.transact_at_one_go(
+                lambda connection: connection.execute(self._delete, wanted)
+            )
 
-        def forget(connection: Connection) -> None:
-            for start in range(0, len(wanted), CHUNK_ROWS):
-                chunk = wanted[start : start + CHUNK_ROWS]
-                connection.execute(delete(self._table).where(self._table.c.id.in_(chunk)))
-
-        await self._database.transact_at_one_go(forget)
+    async def forget_in(self, connection: AsyncConnection, ids: Iterable[str]) -> None:
+        """As ``done``, in the transaction of ``connection``: for a spool that has more to write with it."""
+        wanted = [{"gone": one} for one in ids]
+        if wanted:
+            await connection.execute(self._delete, wanted)
 
     async def size(self) -> int:
         """How many letters wait."""
@@ -133,7 +142,9 @@ class Outbox:
         position = self._table.c.position
         # Positions have gaps, so their span is never smaller than the number of letters; and it is cheap.
         span = (await connection.execute(select(func.max(position) - func.min(position) + 1))).scalar_one()
-        if (span or 0) <= self._capacity:
+        if (room := self._capacity - (span or 0)) >= 0:
+            # A part of the room, since other processes may fill it too.
+            self._unlooked = room // PROCESSES
             return
         held = (await connection.execute(select(func.count()).select_from(self._table))).scalar_one()
         if held <= self._capacity:

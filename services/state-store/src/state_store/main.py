@@ -21,6 +21,7 @@ from muster_runtime import (
 from muster_sql import Database, Outbox, migrate
 from state_store import metrics
 from state_store.adapters.fleet import Fleet
+from state_store.adapters.post import Post
 from state_store.adapters.pusher import Pusher
 from state_store.adapters.sql_ledger import SqlLedger
 from state_store.adapters.sql_queries import SqlQueries
@@ -53,6 +54,9 @@ class StateStore:
             limits=settings.orders.limits(),
             told=metrics.told,
         )
+        self.post = Post(self.outbox, self.ledger.delivered)
+        # Tell the post of what is committed, so that it need not read it back.
+        self.ledger.on_letters = self.post.posted
         self.queries = SqlQueries(self.database)
 
     @asynccontextmanager
@@ -67,7 +71,7 @@ class StateStore:
             await migrate(self.database, "state_store.migrations")
             self.ledger.start()
             stack.push_async_callback(self.ledger.stop)
-            opened = ServiceBus.open(self.settings.bus(), self._routes, self.outbox)
+            opened = ServiceBus.open(self.settings.bus(), self._routes, self.post)
             self.service = await stack.enter_async_context(opened)
             stack.push_async_callback(self._anchor)
             self.tasks = await stack.enter_async_context(Tasks())
@@ -80,7 +84,7 @@ class StateStore:
         """What is heard, bound to the bus it is heard on."""
         orders, ledger, queries, clock = self.settings.orders, self.ledger, self.queries, self.clock
         if bus.courier:
-            ledger.on_commit = bus.courier.wake
+            self.post.wake = bus.courier.wake
         self.pusher = Pusher(
             ledger, bus, clock, at_once=orders.push_at_once, answer_seconds=orders.push_seconds
         )

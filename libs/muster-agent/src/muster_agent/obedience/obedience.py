@@ -327,7 +327,7 @@ class Obedience:
                 order.command_id, CommandState.RUNNING, text, percent, order.output.size
             )
         )
-        progress.tell(None)
+        progress.begin()
         doing = asyncio.create_task(self._obedient.perform(Work(order.terms, order.output, progress)))
         try:
             await asyncio.wait(

@@ -1,6 +1,7 @@
 """One command while it is performed: what is asked, where its output goes, how far it is."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -8,6 +9,8 @@ from muster_agent.obedience.output import Output
 from muster_contracts.command.v1 import Terms
 
 PROGRESS_SECONDS = 0.5
+QUIET_SECONDS = 0.1
+"""What ends sooner is not said to run."""
 LONGEST_TEXT = 500
 
 SayProgress = Callable[[str | None, float | None], Awaitable[None]]
@@ -46,11 +49,20 @@ class Progress:
     def __init__(self, say: SayProgress) -> None:
         self._say = say
         self._latest: tuple[str | None, float | None] | None = None
+        self._news = asyncio.Event()
         self._saying: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Say that it runs: as soon as there is a word of it, or it has not ended after a moment.
+
+        Of what is over in that moment only the end is worth the way.
+        """
+        self._saying = asyncio.create_task(self._say_that_it_runs(), name="progress")
 
     def tell(self, text: str | None, percent: float | None = None) -> None:
         """Say it now, or when it may be said."""
         self._latest = (text[:LONGEST_TEXT] if text else None, percent)
+        self._news.set()
         if self._saying is None or self._saying.done():
             self._saying = asyncio.create_task(self._say_until_told(), name="progress")
 
@@ -59,6 +71,14 @@ class Progress:
         if self._saying:
             self._saying.cancel()
             await asyncio.wait([self._saying])
+
+    async def _say_that_it_runs(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(QUIET_SECONDS):
+                await self._news.wait()
+        await self._say(None, None)
+        await asyncio.sleep(PROGRESS_SECONDS)
+        await self._say_until_told()
 
     async def _say_until_told(self) -> None:
         while self._latest:

@@ -1,8 +1,9 @@
 """Group commit: one writer gathers what waits and commits it in one transaction, so in one fsync.
 
-While one group is being committed the next one gathers by itself; nobody waits for a timer. Each item is
-decided on its own: what cannot be kept fails alone. Should the database refuse a group for what is in it,
-every item of it is tried in a transaction of its own (decision 2).
+While one group is being committed the next one gathers by itself; nobody waits for a timer. What nobody
+waits for either can be left ``at_leisure``: it goes along with the next commit. Each item is decided on its
+own: what cannot be kept fails alone. Should the database refuse a group for what is in it, every item of it
+is tried in a transaction of its own (decision 2).
 """
 
 import asyncio
@@ -22,6 +23,8 @@ from state_store.ports import Unavailable
 
 LARGEST_GROUP = 1000
 ATTEMPTS = 5
+LEISURE_SECONDS = 0.1
+"""What can wait for the next commit waits no longer than this for one."""
 
 GROUP_SIZES = Histogram(
     "muster_store_commit_items",
@@ -73,6 +76,7 @@ class GroupCommit(Generic[P]):
         self._page, self._write, self._close, self._committed = page, write, close, committed
         self._waiting: deque[Item[Any, Any]] = deque()
         self._some = asyncio.Event()
+        self._later: asyncio.TimerHandle | None = None
         self._worker: asyncio.Task[None] | None = None
         self._stopping = False
 
@@ -96,16 +100,32 @@ class GroupCommit(Generic[P]):
             Unavailable: the database cannot be used, or the service is ending.
             Exception: whatever was decided about this item.
         """
+        outcome = self._put(kind, what)
+        self._some.set()
+        return await asyncio.shield(outcome)
+
+    def at_leisure(self, kind: str, what: Any) -> "asyncio.Future[Any]":
+        """As ``do``, for what is as true a moment later: an fsync of its own it is not worth.
+
+        It is written with the next commit, before whatever comes after it, or ``LEISURE_SECONDS`` later;
+        whoever wants to know when may await what this returns, behind a shield.
+        """
+        outcome = self._put(kind, what)
+        if self._later is None:
+            self._later = asyncio.get_running_loop().call_later(LEISURE_SECONDS, self._some.set)
+        return outcome
+
+    def _put(self, kind: str, what: Any) -> "asyncio.Future[Any]":
         if self._stopping:
             raise Unavailable("cannot write: state-store is ending")
         item: Item[Any, Any] = Item(kind, what)
         self._waiting.append(item)
-        self._some.set()
-        return await asyncio.shield(item.outcome)
+        return item.outcome
 
     async def _work(self) -> None:
         while True:
             await self._some.wait()
+            self._nothing_is_late()
             group = [self._waiting.popleft() for _ in range(min(LARGEST_GROUP, len(self._waiting)))]
             if not self._waiting and not self._stopping:
                 self._some.clear()
@@ -113,6 +133,12 @@ class GroupCommit(Generic[P]):
                 await self._take(group)
             elif self._stopping:
                 return
+
+    def _nothing_is_late(self) -> None:
+        """A group takes the oldest, so also what could have waited longer."""
+        if self._later:
+            self._later.cancel()
+            self._later = None
 
     async def _take(self, group: list[Item[Any, Any]]) -> None:
         GROUP_SIZES.observe(len(group))

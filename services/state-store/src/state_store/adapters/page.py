@@ -61,6 +61,8 @@ class Page:
         """What has come to its end in this transaction."""
         self.late = 0
         """How many reports came after their end."""
+        self.letters: list[Letter] = []
+        """What is said of it, in the outbox with it."""
         self.scrubbed = False
         """Whether something was taken out that may be secret."""
         self._outbox, self._is_sqlite = outbox, is_sqlite
@@ -114,10 +116,10 @@ class Page:
             await self.connection.execute(UPDATE, [_changes(one) for one in changed])
         await self._count_ended()
         await self._write_streams()
-        letters = [_news(one) for one in self.ended]
+        self.letters = [_news(one) for one in self.ended]
         if self.acts or self.anchor:
-            letters += await self._append()
-        await self._outbox.put_in(self.connection, letters)
+            self.letters += await self._append()
+        await self._outbox.put_in(self.connection, self.letters)
 
     async def _count_ended(self) -> None:
         counts = Counter(one.command_id for one in self.ended)

@@ -60,25 +60,30 @@ class Pusher:
 
     async def _one(self, push: Push) -> None:
         try:
-            await self._push(push)
+            outcome = await self._in_its_place(push)
+            if outcome:
+                PUSHES.add(outcome.value)
+                await self._ledger.pushed((push.terms.command_id, push.agent), outcome)
         except Unavailable as error:
             log.warning("cannot keep what became of a push; it will be tried again", why=str(error))
         except Exception as error:  # one push must not cost the others
             log.exception("cannot push", agent=push.agent, command=str(push.terms.command_id), exc_info=error)
+
+    async def _in_its_place(self, push: Push) -> Outcome | None:
+        try:
+            return await self._push(push)
         finally:
+            # Whoever waits for a place waits for agents, not for the disk as well.
             self._places.release()
 
-    async def _push(self, push: Push) -> None:
+    async def _push(self, push: Push) -> Outcome | None:
         command_id = push.terms.command_id
         # What waits here was surely not sent; asking without a broker could not tell.
         await self._bus.wait_connected()
         if push.cancel:
             stop = Cancel(occurred_at=self._clock.now(), agent_id=push.agent, command_id=command_id)
             await self._bus.say(stop)
-        if push.execute:
-            outcome = await self._ask(push)
-            PUSHES.add(outcome.value)
-            await self._ledger.pushed((command_id, push.agent), outcome)
+        return await self._ask(push) if push.execute else None
 
     async def _ask(self, push: Push) -> Outcome:
         order = Execute(occurred_at=self._clock.now(), agent_id=push.agent, terms=push.terms)

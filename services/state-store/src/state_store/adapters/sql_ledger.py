@@ -4,6 +4,7 @@ What an item needs is read first, what becomes of it is decided by ``domain``, a
 end: a target's row, the fact that it has ended, and the entry in the audit are one, or are not.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, cast
@@ -12,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from muster_bus import AskError, Reject
+from muster_bus import AskError, Letter, Reject
 from muster_contracts.chunk.v1 import PutChunk
 from muster_contracts.command.v1 import CancelCommand, CommandState, Ended, Progressed, Submit
 from muster_runtime import Clock
@@ -45,10 +46,10 @@ class SqlLedger:
         patience: Patience,
         limits: Limits,
         told: Told = lambda _ended, _late: None,
-        on_commit: Callable[[], None] = lambda: None,
+        on_letters: Callable[[list[Letter]], None] = lambda _: None,
     ) -> None:
-        self.on_commit = on_commit
-        """Called when there may be new letters in the outbox."""
+        self.on_letters = on_letters
+        """Told of the letters that are in the outbox from now on."""
         self._database, self._outbox, self._clock = database, outbox, clock
         self._patience, self._told = patience, told
         self._untidy = True  # who ran before may have been killed before it tidied up
@@ -67,6 +68,7 @@ class SqlLedger:
             "hasten": self._hasten,
             "overdue": self._overdue,
             "anchor": self._anchor,
+            "delivered": self._delivered,
             "forget": self._forget,
         }
         self._commit = GroupCommit(
@@ -109,8 +111,16 @@ class SqlLedger:
         return cast("Cancelled", await self._commit.do("cancel", wanted))
 
     async def pushed(self, key: Key, outcome: Outcome) -> None:
-        """Keep what became of an attempt."""
-        await self._commit.do("pushed", (key, outcome))
+        """Keep what became of an attempt.
+
+        Till an order that arrived is kept as such, it is kept as one that may have: no end depends on it, so
+        it waits for the next commit. Of one that did not arrive, a cancel and its deadline make another end.
+        """
+        what = (key, outcome, self._clock.now())
+        if outcome in {Outcome.ACCEPTED, Outcome.RUNNING}:
+            await asyncio.shield(self._commit.at_leisure("pushed", what))
+        else:
+            await self._commit.do("pushed", what)
 
     async def progressed(self, news: Sequence[Progressed]) -> None:
         """Keep that agents have commands, or have begun."""
@@ -148,6 +158,10 @@ class SqlLedger:
         """End targets whose deadline has passed; returns how many were looked at."""
         return cast("int", await self._commit.do("overdue", limit))
 
+    def delivered(self, ids: list[str]) -> "asyncio.Future[None]":
+        """Take letters out of the outbox that their stream has, at leisure: sent again they are repeats."""
+        return self._commit.at_leisure("delivered", ids)
+
     async def anchor(self) -> None:
         """Say how far the audit is, if it has grown."""
         await self._commit.do("anchor", None)
@@ -171,18 +185,18 @@ class SqlLedger:
         self._streams.committed(page)
         self._untidy |= page.scrubbed
         self._told(page.ended, page.late)
-        if page.ended or page.anchor:
-            self.on_commit()
+        if page.letters:
+            self.on_letters(page.letters)
 
     async def _note(self, page: Page, acts: list[Act]) -> Results:
         page.acts += acts
         return [None] * len(acts)
 
-    async def _pushed(self, page: Page, items: list[tuple[Key, Outcome]]) -> Results:
-        await page.load(key for key, _ in items)
-        for key, outcome in items:
+    async def _pushed(self, page: Page, items: list[tuple[Key, Outcome, datetime]]) -> Results:
+        await page.load(key for key, _, _ in items)
+        for key, outcome, at in items:
             if kept := page.get(key):
-                page.set(targets.pushed(kept, outcome, page.now, self._patience))
+                page.set(targets.pushed(kept, outcome, at, self._patience))
         return [None] * len(items)
 
     async def _progressed(self, page: Page, items: list[Sequence[Progressed]]) -> Results:
@@ -287,6 +301,10 @@ class SqlLedger:
 
     async def _anchor(self, page: Page, items: list[None]) -> Results:
         page.anchor = True
+        return [None] * len(items)
+
+    async def _delivered(self, page: Page, items: list[list[str]]) -> Results:
+        await self._outbox.forget_in(page.connection, [one for ids in items for one in ids])
         return [None] * len(items)
 
     async def _forget(self, page: Page, items: list[tuple[datetime, int]]) -> Results:
