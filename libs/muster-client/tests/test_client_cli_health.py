@@ -93,7 +93,7 @@ def test_groups_and_what_needs_an_eye_follow(muster: Shell, ill: Town) -> None:
     [group] = [line for line in told.splitlines() if line.startswith("webs")]
     assert "✗ 1 critical, ● 2 ok" in group
     for text in (
-        "1 open incidents; see muster health incidents",
+        "1 open incident; see muster health incidents",
         "2 given up by recovery; see muster recovery",
         "3 flapping; see muster health flapping",
         "4 being recovered",

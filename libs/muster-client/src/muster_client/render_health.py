@@ -140,13 +140,14 @@ def rollups(groups: Mapping[str, Rollup]) -> RenderableType:
 def fleet_notes(told: HealthListed) -> list[Text]:
     """What needs an eye, and where to look at it."""
     known = told.fleet
+    incidents = "1 open incident" if known.open_incidents == 1 else f"{known.open_incidents} open incidents"
     notes = [
-        (known.open_incidents, "open incidents; see muster health incidents", "red"),
-        (known.recovering, "being recovered; see muster recovery", "cyan"),
-        (known.gave_up, "given up by recovery; see muster recovery", "bold red"),
-        (known.flapping, "flapping; see muster health flapping", "magenta"),
+        (known.open_incidents, f"{incidents}; see muster health incidents", "red"),
+        (known.recovering, f"{known.recovering} being recovered; see muster recovery", "cyan"),
+        (known.gave_up, f"{known.gave_up} given up by recovery; see muster recovery", "bold red"),
+        (known.flapping, f"{known.flapping} flapping; see muster health flapping", "magenta"),
     ]
-    texts = [Text(f"{count} {words}", style=style) for count, words, style in notes if count]
+    texts = [Text(words, style=style) for count, words, style in notes if count]
     if known.dry_run:
         texts.append(Text("recovery only says what it would do (dry run)", style="yellow"))
     if known.leader is None:

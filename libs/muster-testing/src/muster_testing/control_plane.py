@@ -1,4 +1,4 @@
-"""A control plane of real processes: broker, Redis, fleet-registry and state-store, each to be killed."""
+"""A control plane of real processes: broker, Redis, registry, store, health-recovery, each to be killed."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -9,6 +9,7 @@ from muster_bus import Bus
 from muster_bus.broker import Identity
 from muster_contracts.audit.v1 import ReadAudit
 from muster_contracts.fleet.v1 import GetSummary
+from muster_contracts.health.v1 import GetFleetHealth
 from muster_contracts.message import Ask
 from muster_testing.ground import Ground
 from muster_testing.program import Program
@@ -19,7 +20,8 @@ from muster_testing.wait import until
 class ControlPlane(Ground):
     """``settings`` are added to the services' environment, for example to shorten intervals.
 
-    state-store runs only where a test is about ``orders``.
+    state-store runs only where a test is about ``orders``, and so many ``replicas`` of health-recovery only
+    where it is about ``health``, which needs orders. ``health`` is the first of them, ``replicas`` are all.
     """
 
     operator: Bus
@@ -31,6 +33,8 @@ class ControlPlane(Ground):
         settings: Mapping[str, str] | None = None,
         sync_always: bool = True,
         orders: bool = False,
+        health: bool = False,
+        replicas: int = 1,
     ) -> None:
         super().__init__(*agents, others=others, sync_always=sync_always)
         self.redis = RedisServer()
@@ -42,7 +46,20 @@ class ControlPlane(Ground):
         self.store = Program(
             "state-store", {**self._store_settings(), **(settings or {})}, self.directory / "store.log"
         )
-        self._orders = orders
+        self.replicas = [
+            Program(
+                "health-recovery",
+                {**self._health_settings(place), **(settings or {})},
+                self.directory / f"health-{place}.log",
+            )
+            for place in range(replicas)
+        ]
+        self._orders, self._health = orders or health, health
+
+    @property
+    def health(self) -> Program:
+        """health-recovery: the only replica, or the first one."""
+        return self.replicas[0]
 
     @property
     def database(self) -> str:
@@ -54,6 +71,11 @@ class ControlPlane(Ground):
         """The database file of state-store."""
         return str(self.directory / "store.db")
 
+    @property
+    def picture(self) -> str:
+        """The database file of health-recovery."""
+        return str(self.directory / "health.db")
+
     async def __aenter__(self) -> Self:
         await super().__aenter__()
         self._write_identities()
@@ -62,6 +84,9 @@ class ControlPlane(Ground):
         self.registry.start()
         if self._orders:
             self.store.start()
+        if self._health:
+            for replica in self.replicas:
+                replica.start()
         self.operator = await self.bus("operator")
         await self.served()
         return self
@@ -70,23 +95,28 @@ class ControlPlane(Ground):
         try:
             await super().__aexit__(*exc)
         finally:
+            for replica in self.replicas:
+                replica.kill()
             self.store.kill()
             self.registry.kill()
             self.redis.__exit__()
 
     async def served(self, seconds: float = 30.0) -> None:
         """Wait until the services answer."""
-        await until(lambda: self._answers(self.registry, GetSummary(occurred_at=datetime.now(UTC))), seconds)
+        now = datetime.now(UTC)
+        await until(lambda: self._answers(GetSummary(occurred_at=now), self.registry), seconds)
         if self._orders:
-            question = ReadAudit(occurred_at=datetime.now(UTC), limit=1)
-            await until(lambda: self._answers(self.store, question), seconds)
+            await until(lambda: self._answers(ReadAudit(occurred_at=now, limit=1), self.store), seconds)
+        if self._health:
+            await until(lambda: self._answers(GetFleetHealth(occurred_at=now), *self.replicas), seconds)
 
-    async def _answers(self, service: Program, question: Ask[Any]) -> bool:
+    async def _answers(self, question: Ask[Any], *services: Program) -> bool:
         try:
             await self.operator.ask(question, timeout=1.0)
         except Exception as error:
-            if not service.running:
-                raise RuntimeError(f"cannot use a service that ended: {service.log[-2000:]}") from error
+            ended = [service.log[-2000:] for service in services if not service.running]
+            if len(ended) == len(services):
+                raise RuntimeError(f"cannot use a service that ended: {ended[0]}") from error
             return False
         return True
 
@@ -106,6 +136,14 @@ class ControlPlane(Ground):
             "STATE_STORE_SEED_FILE": str(self.seed_file("state-store")),
             "STATE_STORE_HEALTH_PORT_FILE": str(self.directory / "store.port"),
             "STATE_STORE_DATABASE_URL": f"sqlite+aiosqlite:///{self.ledger}",
+        }
+
+    def _health_settings(self, place: int) -> dict[str, str]:
+        return {
+            "HEALTH_RECOVERY_NATS_URL": self.server.url,
+            "HEALTH_RECOVERY_SEED_FILE": str(self.seed_file("health-recovery")),
+            "HEALTH_RECOVERY_HEALTH_PORT_FILE": str(self.directory / f"health-{place}.port"),
+            "HEALTH_RECOVERY_DATABASE_URL": f"sqlite+aiosqlite:///{self.picture}",
         }
 
     def _write_identities(self) -> None:

@@ -25,6 +25,7 @@ ROLES: tuple[Role | Special, ...] = (
     Special.SYSTEM,
     Role.FLEET_REGISTRY,
     Role.STATE_STORE,
+    Role.HEALTH_RECOVERY,
     Role.OPERATOR,
 )
 """Everybody but the agent, whose key is its own affair; each role speaks under its own name."""

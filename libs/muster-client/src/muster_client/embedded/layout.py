@@ -96,6 +96,16 @@ class Layout:
         return self.root / "store"
 
     @property
+    def health(self) -> Path:
+        """The database of health-recovery: how everything is and was, and what was done about it."""
+        return self.root / "health"
+
+    @property
+    def health_settings(self) -> Path:
+        """Settings of health-recovery, its notification channels above all; there only if a person wrote it."""
+        return self.root / "health-recovery.yaml"
+
+    @property
     def packages(self) -> Path:
         """The packages of this machine's agent: ``NAME/package.json``."""
         return self.root / "packages"
@@ -164,6 +174,7 @@ class Layout:
             self.redis,
             self.registry,
             self.store,
+            self.health,
             self.agent,
             self.packages,
             self.logs,
