@@ -195,6 +195,16 @@ class Task:
     """Whom it runs as; null: as the agent."""
     environment: Mapping[str, str] | None = None
     """Its only variables but PATH and MUSTER_RUN, the mark by which all of its tree is found."""
+    group: str | None = None
+    """By default the user's own."""
+    at_home: bool = False
+    """Whether it is told HOME, USER, LOGNAME, SHELL and LANG, too."""
+    thorough: bool = True
+    """Whether the whole machine is looked through at its end for what is left of it.
+
+    Otherwise only among its descendants and the orphans that came to the agent: who hides from that has left
+    its session, lost its parents and cleared its environment. Cancelled, it is always thorough.
+    """
 
 
 class ScriptRunner(Protocol):

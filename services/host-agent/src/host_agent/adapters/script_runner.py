@@ -76,7 +76,8 @@ class SessionRunner:
         spawned = spawning_it.result()
         run = plan.environment[MARK]
         held = Held(run, spawned.process, spawned.handle, child=True, mains=self._mains, at_end=_nothing)
-        held.be_thorough()
+        if task.thorough:
+            held.be_thorough()
         if called_off:
             await asyncio.shield(held.kill())
             raise asyncio.CancelledError
@@ -90,10 +91,11 @@ def _plan(task: Task) -> Plan:
         CannotRun: something of it is missing.
     """
     what = f"run {task.argv[0]}"
-    who = spawning.identity(what, task.user)
+    who = spawning.identity(what, task.user, task.group)
     if not task.directory.is_dir():
         raise CannotRun(f"cannot {what}: there is no directory {task.directory}", "no-directory")
-    environment = {"PATH": PATH, **(task.environment or {}), MARK: uuid4().hex}
+    usual = who.variables() if task.at_home else {"PATH": PATH}
+    environment = {**usual, **(task.environment or {}), MARK: uuid4().hex}
     program = spawning.executable(what, task.argv[0], task.directory, environment["PATH"])
     return Plan(what, task.argv, program, task.directory, environment, who)
 

@@ -5,6 +5,8 @@ from pathlib import Path
 from host_agent.adapters.trusted_files import open_trusted
 from host_agent.domain.package import Loaded
 from host_agent.ports import CannotRun
+from muster_contracts.package.specification import SecretFile
+from muster_contracts.package.v1 import Driver
 
 LONGEST_FILE = 1 << 20
 
@@ -26,9 +28,21 @@ def variables(package: Loaded, *, for_another: bool) -> dict[str, str]:
         found |= _parse(package, package.path(name), text)
     found |= package.spec.environment
     for variable, secret in package.spec.secrets.items():
-        text = _read(package, secret.file, f"secret {variable}", "no-secret", for_another=for_another)
-        found[variable] = text.removesuffix("\n")
+        found[variable] = read_secret(package, secret, f"secret {variable}", for_another=for_another)
     return found
+
+
+def read_secret(
+    package: Loaded, secret: SecretFile, what: str, *, for_another: bool, doing: str = "start"
+) -> str:
+    """What is in the file of a secret, less a newline at its end; as for ``variables``."""
+    text = _read(package, secret.file, what, "no-secret", for_another=for_another, doing=doing)
+    return text.removesuffix("\n")
+
+
+def is_for_another(package: Loaded) -> bool:
+    """Whether somebody else than the agent runs it, as far as its package.json tells."""
+    return package.spec.user is not None or package.spec.driver is not Driver.PROCESS
 
 
 def _parse(package: Loaded, path: Path, content: str) -> dict[str, str]:
@@ -45,13 +59,15 @@ def _parse(package: Loaded, path: Path, content: str) -> dict[str, str]:
     return found
 
 
-def _read(package: Loaded, name: str, what: str, reason: str, *, for_another: bool) -> str:
+def _read(
+    package: Loaded, name: str, what: str, reason: str, *, for_another: bool, doing: str = "start"
+) -> str:
     path = package.path(name)
     try:
         opened = open_trusted(path, package.directory) if for_another else path
         with open(opened, "rb") as file:  # noqa: PTH123  (a descriptor, or a path)
             raw = file.read(LONGEST_FILE)
     except OSError as error:
-        text = f"cannot start package {package.name}: {what}: {path}: {error.strerror}"
+        text = f"cannot {doing} package {package.name}: {what}: {path}: {error.strerror}"
         raise CannotRun(text, reason) from None
     return raw.decode(errors="surrogateescape")

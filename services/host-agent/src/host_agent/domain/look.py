@@ -20,6 +20,14 @@ class Seen:
     """One line of at most 500 characters, without secrets."""
 
 
+class Settled(Exception):
+    """A look need not go on: what it has found says enough."""
+
+    def __init__(self, seen: Seen) -> None:
+        super().__init__(seen.text)
+        self.seen = seen
+
+
 def ok(text: str) -> Seen:
     """All is well."""
     return Seen(Health.OK, "ok", line(text))
@@ -43,6 +51,14 @@ def unknown(reason: str, text: str) -> Seen:
 def worst(findings: Iterable[Seen]) -> Seen:
     """The first of the worst ones."""
     return max(findings, key=lambda seen: SEVERITY.index(seen.health))
+
+
+def together(findings: Iterable[Seen]) -> Seen:
+    """Several as one: the worst one's health and reason, and all in words, it first."""
+    found = list(findings)
+    first = worst(found)
+    texts = [first.text, *(seen.text for seen in found if seen is not first)]
+    return Seen(first.health, first.reason, line("; ".join(texts)))
 
 
 def line(text: str) -> str:
