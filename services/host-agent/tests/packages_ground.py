@@ -101,16 +101,24 @@ class Machine:
         self.wishes = MemoryWishes()
         self.probe = MemoryProbe()
         self.said: list[PackageChanged] = []
+        self.facts: list[LiveFact | DurableFact] = []
+        """All that was said."""
         self.slow_voice = 0.0
         self.packages: Packages
 
     async def say(self, *facts: LiveFact | DurableFact) -> None:
         await asyncio.sleep(self.slow_voice)
+        self.facts += facts
         self.said += [fact for fact in facts if isinstance(fact, PackageChanged)]
 
     @asynccontextmanager
     async def agent(self) -> AsyncGenerator[Packages]:
         """An agent that looks after the packages until the end of the block; they run on."""
+        async with self.manager() as packages:
+            yield packages
+
+    def manager(self) -> Packages:
+        """An agent that does not look after them yet."""
         self.files.forget_looks()
         speaker = Speaker("m1", EPOCH, "1")
         self.packages = Packages(
@@ -122,8 +130,7 @@ class Machine:
             self,
             LoopClock(),
         )
-        async with self.packages as packages:
-            yield packages
+        return self.packages
 
     def state(self, name: str) -> PackageState:
         return self.packages.state(name)[0]

@@ -58,12 +58,14 @@ class Checked:
     """One check of one package; implements ``host_agent.scheduling.Looker``."""
 
     def __init__(
-        self, package: str, check: Check, desk: Desk, clock: Clock, *, held: Health | None = None
+        self, package: str, check: Check, desk: Desk, clock: Clock, *, told: Health | None = None
     ) -> None:
         self.package, self.check = package, check
         self.kind = CheckKind(check.check.kind)
         self.heavy = self.kind in HEAVY
-        self.standing = Standing(held)
+        self.standing = Standing()
+        self.told = told
+        """What it was last said to hold; none: nothing yet."""
         self.since = clock.now()
         self.sight: Sight | None = None
         """What is looked at; none while it is not."""
@@ -94,8 +96,10 @@ class Checked:
     def reset(self, why: Seen) -> None:
         """Look no more and hold unknown; the next looks begin anew."""
         self.rest()
-        self._last, self._why = None, why
-        self._hold(Standing(Health.UNKNOWN))
+        news = self.told is not Health.UNKNOWN or why.reason != self._why.reason
+        self._last, self._why, self.standing = None, why, Standing()
+        if news:
+            self._tell()
 
     def state(self) -> CheckState:
         """All that is known of it."""
@@ -152,7 +156,10 @@ class Checked:
         LOOKS.add(self.kind.value, seen.health.value)
         LOOK_SECONDS.add(self.kind.value, by=glance.seconds)
         self._last, self._why = glance, seen
-        self._hold(after(self.standing, seen.health, self.check, starting=self._starts()))
+        held = self.standing.health
+        self.standing = after(self.standing, seen.health, self.check, starting=self._starts())
+        if self.standing.health is not held:
+            self._tell()
         self._desk.looked(
             CheckResult(
                 package=self.package, check=self.check.name, seen=seen.health, held=self.health,
@@ -165,8 +172,7 @@ class Checked:
         started = self._clock.monotonic() - self.sight.began if self.sight else 0.0
         return started < self.check.start_seconds
 
-    def _hold(self, standing: Standing) -> None:
-        was, self.standing = self.standing.health, standing
-        if standing.health is not was:
-            self.since = self._clock.now()
-            self._desk.holds(self, was)
+    def _tell(self) -> None:
+        was, self.told = self.told, self.health
+        self.since = self._clock.now() if was is not self.told else self.since
+        self._desk.holds(self, was)

@@ -99,11 +99,11 @@ class Checking:
         if known and known.check == check:
             return known
         new = self._checks[key] = Checked(
-            package, check, self, self._clock, held=known.standing.health if known else None
+            package, check, self, self._clock, told=known.told if known else None
         )
         if known:
             self._leave(known)
-            if known.standing.health:
+            if known.told:
                 new.reset(Seen(Health.UNKNOWN, "changed", "package.json describes another check"))
         return new
 
@@ -147,9 +147,9 @@ class Checking:
     def _forget(self, checked: Checked) -> None:
         del self._checks[checked.package, checked.check.name]
         self._leave(checked)
-        if checked.standing.health:
+        if checked.told:
             gone = Seen(Health.UNKNOWN, "removed", "there is no such check any more")
-            self._news.tell(self._change(checked, checked.standing.health, None, gone))
+            self._news.tell(self._change(checked, checked.told, None, gone))
 
     # What is said ---------------------------------------------------------------------------------------
 
