@@ -25,7 +25,7 @@ def up(
         bool, typer.Option("--detach", "-d", help="Return when ready; keep running behind.")
     ] = False,
     demo: Annotated[
-        bool, typer.Option("--demo", help="Lay three sample packages into the fleet's directory.")
+        bool, typer.Option("--demo", help="Lay sample packages into the fleet's directory.")
     ] = False,
 ) -> None:
     """Start broker, Redis, services and an agent for this machine, or what of them has stopped.

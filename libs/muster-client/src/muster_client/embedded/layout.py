@@ -102,7 +102,7 @@ class Layout:
 
     @property
     def health_settings(self) -> Path:
-        """Settings of health-recovery, its notification channels above all; there only if a person wrote it."""
+        """Settings of health-recovery, above all its channels; there only if a person wrote them."""
         return self.root / "health-recovery.yaml"
 
     @property
