@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import h11
 
-from host_agent.domain.look import Settled, critical
+from host_agent.domain.look import Seen, Settled, critical
 
 LONGEST_HEAD = 1 << 14
 """Of status line and headers, and of the line a chunk of the body begins with."""
@@ -18,6 +18,9 @@ LONGEST_HEAD = 1 << 14
 LONGEST_BODY = 1 << 16
 
 READ_BYTES = 1 << 14
+
+HEAD_TOO_LONG = 431
+"""The status a server would give for it, by which h11 names the mistake."""
 
 MOST_INTERIM = 16
 """Interim answers (100 Continue) before the answer."""
@@ -66,29 +69,32 @@ class Exchange:
         return bytes(self._body[:LONGEST_BODY])
 
     async def _next(self) -> object:
+        ended = False
         try:
             while (event := self._connection.next_event()) is h11.NEED_DATA:
                 data = await self._reader.read(READ_BYTES)
+                ended = not data
                 self._received += len(data)
                 self._connection.receive_data(data)
         except h11.RemoteProtocolError as error:
-            raise Settled(critical("protocol", self._complaint(error))) from None
+            raise Settled(self._cut_off() if ended else self._no_http(error)) from None
         except OSError:  # the connection was reset
-            event = h11.ConnectionClosed()
+            raise Settled(self._cut_off()) from None
         if isinstance(event, h11.ConnectionClosed):
-            how = "without an answer" if self._received == 0 else "before the answer was complete"
-            raise Settled(critical("closed", f"{self._where} closed the connection {how}"))
+            raise Settled(self._cut_off())
         return event
 
-    def _complaint(self, error: h11.RemoteProtocolError) -> str:
+    def _cut_off(self) -> Seen:
+        how = "before the answer was complete" if self._received else "without an answer"
+        return critical("closed", f"{self._where} closed the connection {how}")
+
+    def _no_http(self, error: h11.RemoteProtocolError) -> Seen:
         """Without what was received: nobody knows what is in it."""
-        if self._received == 0:
-            return f"{self._where} closed the connection without an answer"
-        if error.error_status_hint == 431:
-            return f"{self._where} does not come to the end of its headers within {LONGEST_HEAD >> 10} KiB"
-        if self._connection.our_state is h11.DONE and "closed connection" in str(error):
-            return f"{self._where} closed the connection before the answer was complete"
-        return f"{self._where} answers by something that is not HTTP/1.1"
+        if error.error_status_hint == HEAD_TOO_LONG:
+            how = f"does not come to the end of its headers within {LONGEST_HEAD >> 10} KiB"
+        else:
+            how = "answers by something that is not HTTP/1.1"
+        return critical("protocol", f"{self._where} {how}")
 
 
 def by_name(headers: Iterable[tuple[bytes, bytes]]) -> Mapping[str, tuple[str, ...]]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from host_agent.domain.look import Settled, unknown
 
-MOST_STEPS = 2000
-"""Instructions of a pattern's program; the worst one takes seconds for 64 KiB, on a thread of its own."""
+MOST_STEPS = 1000
+"""Instructions of a pattern's program; the worst one takes a second or two for 64 KiB, on a thread of its own."""
 
 MEMORY_BYTES = 1 << 20
 """What a pattern may take for its program and for what it remembers."""
