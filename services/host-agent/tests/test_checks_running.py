@@ -1,16 +1,24 @@
 """Checks of packages that come, go, stop, hang and change: what is looked at, and what is said of it."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
 
 import pytest
 from checks_ground import CheckedMachine, script, tcp
-from packages_ground import settle
+from packages_ground import EPOCH, settle
 
+from host_agent import handlers
 from host_agent.checking import Limits
 from host_agent.domain.attention import ATTENTION, Attention
 from host_agent.domain.look import critical, unknown, warning
-from muster_contracts.health.v1 import CheckChanged, ChecksRan, Health
+from host_agent.domain.policy import Policy
+from host_agent.domain.speaker import Speaker
+from muster_bus.bus import Bus
+from muster_bus.errors import AskError
+from muster_contracts.health.v1 import CheckChanged, CheckList, ChecksRan, Health, ListChecks
 from muster_contracts.package.v1 import PackageState
+from muster_testing.loop_time import NOON
 
 pytestmark = pytest.mark.looptime
 
@@ -320,3 +328,38 @@ async def test_looks_that_cannot_tell_are_no_illness() -> None:
         assert machine.check("web").seen is Health.UNKNOWN
         await settle(10)
         assert machine.holds("web")[-2:] == ["ok", "unknown"]
+
+
+class Desk:
+    """As much of a bus and a policy as the handlers need."""
+
+    problem: str | None = None
+
+    def __init__(self, **policy: Any) -> None:
+        self.policy = Policy.model_validate(policy)
+        self.handler: Callable[[ListChecks], Awaitable[CheckList]]
+
+    def now(self) -> Policy:
+        return self.policy
+
+    async def answer(self, kind: type, handler: Any, *, bound_to: str) -> None:
+        assert (kind, bound_to) == (ListChecks, "m1")
+        self.handler = handler
+
+
+async def test_checks_are_told_to_whom_the_policy_lets_ask() -> None:
+    machine, desk, strict = CheckedMachine(), Desk(), Desk(deny=["check.*"])
+    machine.files.put("web", checks=[tcp()])
+    question = ListChecks(agent_id="m1", package="web", occurred_at=NOON)
+    async with machine.checks() as checking:
+        await settle(20)
+        for one in (desk, strict):
+            await handlers.listen_checks(cast("Bus", one), Speaker("m1", EPOCH, "1"), checking, one)
+        answer = await desk.handler(question)
+        assert (answer.agent_id, answer.epoch, answer.next) == ("m1", EPOCH, None)
+        shown = answer.checks[0]
+        assert (shown.check, shown.health, shown.seen, shown.every_seconds) == ("port", "ok", "ok", 10)
+        assert shown.looks >= 2
+        assert not shown.waiting
+        with pytest.raises(AskError, match=r"cannot answer check\.list: this machine's policy does not allow"):
+            await strict.handler(question)

@@ -98,6 +98,26 @@ MISTAKES: dict[str, tuple[str | bytes | dict[str, Any], str]] = {
         },
         "key 'checks.0.check.tcp.prt': is unknown, did you mean 'port'?",
     ),
+    "two checks of one name": (
+        {"name": "web", "command": ["x"], "checks": [{"name": "c", "check": {"kind": "process"}}] * 2},
+        "key 'checks.1.name': 'c' is the name of an earlier check, too",
+    ),
+    "a native check of a process": (
+        {"name": "web", "command": ["x"], "checks": [{"name": "c", "check": {"kind": "native"}}]},
+        "key 'checks.0.check.kind': 'native': the driver process cannot tell",
+    ),
+    "a check of no known kind": (
+        {"name": "web", "command": ["x"], "checks": [{"name": "c", "check": {"kind": "ping"}}]},
+        "key 'checks.0.check': input tag 'ping' found using 'kind' does not match any of the expected tags",
+    ),
+    "a period of nothing": (
+        {
+            "name": "web",
+            "command": ["x"],
+            "checks": [{"name": "c", "check": {"kind": "process"}, "every_seconds": 0}],
+        },
+        "key 'checks.0.every_seconds': '0': input should be greater than or equal to 0.1",
+    ),
     "no such signal": (
         {"name": "web", "command": ["x"], "stop": {"signal": "SIGTERM"}},
         "key 'stop.signal': 'SIGTERM': input should be 'HUP', 'INT',",
@@ -148,6 +168,25 @@ def test_a_value_that_may_be_secret_is_not_repeated(directory: Directory) -> Non
     assert problem is not None
     assert "environment.A" in problem
     assert "4711" not in problem
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        {"kind": "http", "url": "ftp://user:hunter2@x"},
+        {"kind": "http", "url": "http://x", "headers": {"Authorization": "hunter2\0"}},
+        {"kind": "script", "command": ["x"], "environment": {"A": "hunter2\0"}},
+    ],
+    ids=["url", "header", "environment"],
+)
+def test_a_value_of_a_check_that_may_be_secret_is_not_repeated(
+    directory: Directory, check: dict[str, Any]
+) -> None:
+    directory.write("web", {"name": "web", "command": ["x"], "checks": [{"name": "c", "check": check}]})
+    problem = directory.problem("web")
+    assert problem is not None
+    assert f"checks.0.check.{check['kind']}" in problem
+    assert "hunter2" not in problem
 
 
 def test_a_file_that_is_too_large_is_not_read(directory: Directory) -> None:

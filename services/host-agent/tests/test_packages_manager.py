@@ -1,5 +1,6 @@
 """The manager of packages: what runs is what is wanted; one package's trouble is no other's."""
 
+import asyncio
 from itertools import pairwise
 
 import pytest
@@ -336,6 +337,102 @@ async def test_a_restart_takes_another_process_and_leaves_dependents_alone() -> 
         assert packages.state("web")[1] == before[1]
         await settle()
         assert machine.changes("db") == ["starting", "running", "stopping", "starting", "running"]
+
+
+async def test_a_restart_with_dependents_takes_them_down_and_up_in_order() -> None:
+    machine = Machine()
+    machine.files.put("db")
+    machine.files.put("api", depends_on=["db"])
+    machine.files.put("web", depends_on=["api"])
+    machine.files.put("idle", depends_on=["db"], enabled=False)
+    machine.files.put("other")
+    async with machine.agent() as packages:
+        await settle()
+        pids = {name: packages.state(name)[1] for name in ("db", "api", "web", "other")}
+        machine.driver.starts.clear()
+        await packages.restart("db", with_dependents=True)
+        assert machine.driver.stops == ["web", "api", "db"]
+        assert [name for name, _ in machine.driver.starts] == ["db", "api", "web"]
+        assert all(machine.state(name) is S.RUNNING for name in pids)
+        assert {name for name, pid in pids.items() if packages.state(name)[1] == pid} == {"other"}
+        assert machine.state("idle") is S.STOPPED
+
+
+async def test_a_restart_with_dependents_leaves_what_somebody_holds() -> None:
+    machine = Machine()
+    machine.files.put("db")
+    machine.files.put("web", depends_on=["db"])
+    async with machine.agent() as packages:
+        await settle()
+        await packages.pause("web")
+        await packages.restart("db", with_dependents=True)
+        assert machine.state("web") is S.PAUSED
+        assert machine.driver.stops == ["db"]
+
+
+async def test_dependents_of_what_cannot_be_started_again_are_still_wanted() -> None:
+    machine = Machine()
+    machine.files.put("db")
+    machine.files.put("web", depends_on=["db"])
+    async with machine.agent() as packages:
+        await settle()
+        machine.driver.broken["db"] = CannotRun("cannot start package db: no executable", "no-executable")
+        with pytest.raises(Failed, match="no executable"):
+            await packages.restart("db", with_dependents=True)
+        await settle()
+        assert machine.state("web") is S.BLOCKED
+        machine.driver.broken.clear()
+        await settle(60)
+        assert machine.state("web") is S.RUNNING
+
+
+async def test_a_dependent_that_cannot_be_stopped_leaves_the_package_as_it_is() -> None:
+    machine = Machine()
+    machine.files.put("db")
+    machine.files.put("api", depends_on=["db"])
+    machine.files.put("web", depends_on=["api"])
+    machine.driver.stubborn.add("api")
+    async with machine.agent() as packages:
+        await settle()
+        pid = packages.state("db")[1]
+        with pytest.raises(Failed, match="cannot stop package api"):
+            await packages.restart("db", with_dependents=True)
+        await settle(10)
+        assert packages.state("db")[1] == pid
+        assert [machine.state(name) for name in ("api", "web")] == [S.RUNNING, S.RUNNING]
+
+
+async def test_an_agent_that_ends_amid_a_restart_with_dependents_leaves_none_stopped() -> None:
+    machine = Machine()
+    machine.files.put("db")
+    machine.files.put("web", depends_on=["db"])
+    async with machine.agent() as packages:
+        await settle()
+        machine.driver.slow["db"] = 1000
+        task = asyncio.create_task(packages.restart("db", with_dependents=True))
+        await settle(5)
+        assert "web" not in machine.driver.lives
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    machine.driver.slow.clear()
+    async with machine.agent():
+        await settle(5)
+        assert [machine.state(name) for name in ("db", "web")] == [S.RUNNING, S.RUNNING]
+
+
+async def test_a_dependent_that_was_stopped_by_command_meanwhile_stays_so() -> None:
+    machine = Machine()
+    machine.files.put("db")
+    machine.files.put("web", depends_on=["db"])
+    async with machine.agent() as packages:
+        await settle()
+        machine.driver.slow["db"] = 20
+        task = asyncio.create_task(packages.restart("db", with_dependents=True))
+        await settle(5)
+        await packages.stop("web")
+        await task
+        await settle(5)
+        assert machine.state("web") is S.STOPPED
 
 
 async def test_a_start_starts_what_is_needed_and_waits_until_it_is_ready() -> None:

@@ -106,6 +106,21 @@ async def test_each_verb_does_what_it_says_and_tells_pid_and_state() -> None:
 
 
 @pytest.mark.looptime
+async def test_a_restart_takes_dependents_along_only_if_it_says_so() -> None:
+    machine = Machine()
+    machine.files.put("db")
+    machine.files.put("web", depends_on=["db"])
+    async with machine.agent():
+        await settle()
+        orders = Orders(machine)
+        await orders.do("package.restart", package="db")
+        assert machine.driver.stops == ["db"]
+        assert (await orders.do("package.restart", package="db", with_dependents=True)).state is C.SUCCEEDED
+        assert machine.driver.stops == ["db", "web", "db"]
+        assert machine.state("web") is S.RUNNING
+
+
+@pytest.mark.looptime
 async def test_several_commands_in_a_row_leave_the_last_word() -> None:
     machine = Machine()
     machine.files.put("web")

@@ -22,7 +22,7 @@ RESTARTS_FOR = frozenset({
 business and apply at once; those of ``log`` at the next start at the latest."""
 
 SHOWN_PROBLEMS = 5
-_VALUES_NOT_SHOWN = {"environment", "secrets"}
+_VALUES_NOT_SHOWN = frozenset({"environment", "secrets", "headers", "secret_headers", "url"})
 
 
 class Unusable(Exception):
@@ -40,6 +40,8 @@ def parse(raw: bytes, file: Path) -> Loaded:
         Unusable: it is not JSON, or does not say what it should.
     """
     spec = _specification(raw, file)
+    if problems := list(_misfits(spec)):
+        raise Unusable(f"cannot use {file}: {'; '.join(problems[:SHOWN_PROBLEMS])}")
     return Loaded(spec, file, digest(spec, file))
 
 
@@ -70,6 +72,17 @@ def _specification(raw: bytes, file: Path) -> Specification:
         raise Unusable(f"cannot use {file}: it is nested too deeply") from None
     except (_Amiss, ValueError) as error:
         raise Unusable(f"cannot use {file}: {error}") from None
+
+
+def _misfits(spec: Specification) -> Iterator[str]:
+    """What is right by itself, and does not fit the rest."""
+    names = [each.name for each in spec.checks]
+    for number, each in enumerate(spec.checks):
+        if each.name in names[:number]:
+            yield f"key 'checks.{number}.name': '{each.name}' is the name of an earlier check, too"
+        if each.check.kind == "native" and spec.driver == "process":
+            why = "the driver process cannot tell; give a check of another kind"
+            yield f"key 'checks.{number}.check.kind': 'native': {why}"
 
 
 def _well_formed(raw: bytes) -> None:
@@ -112,7 +125,7 @@ def _sentence(problem: ErrorDetails) -> str:
         return text
     text = text[:1].lower() + text[1:]
     value = problem["input"]
-    if loc[0] in _VALUES_NOT_SHOWN or not isinstance(value, str | int | float) or loc[-1] == "[key]":
+    if _VALUES_NOT_SHOWN.intersection(loc) or not isinstance(value, str | int | float) or loc[-1] == "[key]":
         return f"key '{key}': {text}"
     return f"key '{key}': {str(value)[:60]!r}: {text}"
 
