@@ -348,6 +348,22 @@ async def test_a_transaction_at_one_go_is_kept_whole_or_not_at_all(database: Dat
         assert await connection.scalar(text("SELECT count(*) FROM gone")) == 1
 
 
+async def test_a_read_at_one_go_sees_what_is_committed_and_writes_nothing(database: Database) -> None:
+    await make(database)
+
+    def count(connection: Connection) -> int:
+        return int(connection.scalar(select(func.count()).select_from(ROWS)) or 0)
+
+    async with database.begin() as connection:
+        await connection.execute(insert(ROWS), [{"id": 1, "text": "x"}])
+        if database.path:
+            assert await database.read_at_one_go(count) == 0
+    assert await asyncio.gather(*(database.read_at_one_go(count) for _ in range(20))) == [1] * 20
+    if database.is_sqlite:
+        with pytest.raises(DBAPIError, match="readonly"):
+            await database.read_at_one_go(lambda one: one.execute(insert(ROWS), [{"id": 2, "text": "y"}]))
+
+
 async def test_transactions_at_one_go_and_others_take_turns(database: Database) -> None:
     async with database.begin() as connection:
         await connection.execute(text("CREATE TABLE turns (n INTEGER)"))

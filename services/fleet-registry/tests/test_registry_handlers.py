@@ -66,6 +66,9 @@ async def test_an_operator_finds_labels_and_groups_agents(tmp_path: Path) -> Non
         assert labelled.agent.groups == ["canaries"]
         page = await here.ask(FindAgents(occurred_at=now(), selector="group=canaries"))
         assert [one.id for one in page.agents] == ["web-1"]
+        assert page.agents[0].groups == ["canaries"]
+        page = await here.ask(FindAgents(occurred_at=now(), selector="group=canaries", brief=True))
+        assert ([(one.id, one.groups) for one in page.agents], page.total) == ([("web-1", [])], 1)
         taken_back = await here.ask(SetLabels(occurred_at=now(), agent_id="web-1", labels={"site": None}))
         assert taken_back.agent.labels["site"] == "ams"
 

@@ -249,6 +249,10 @@ class FindAgents(Ask[AgentPage]):
     states: list[Presence] = Field(default_factory=list, description="Empty: every state but retired.")
     after: AgentId | None = None
     limit: int = Field(default=50, ge=1, le=500, description="At most this many on one page.")
+    brief: bool = Field(
+        default=False,
+        description="Whether to leave out the groups, and what was last seen of each since its last change.",
+    )
 
 
 class AgentDetail(_Query):

@@ -85,12 +85,21 @@ class FleetView:
         )
 
     async def page(
-        self, selector: Selector, states: Sequence[Presence], after: str | None, limit: int
+        self,
+        selector: Selector,
+        states: Sequence[Presence],
+        after: str | None,
+        limit: int,
+        *,
+        brief: bool = False,
     ) -> AgentPage:
-        """One page of agents; it ends early where the labels of more would not fit into one answer."""
+        """One page of agents; it ends early where the labels of more would not fit into one answer.
+
+        A ``brief`` one is of what their rows alone tell: not of groups, nor of what the index has seen since.
+        """
         agents, total = await self.queries.find(selector, states, after, limit + 1)
-        groups = await self.queries.groups()
-        seen = await self.index.seen([agent.id for agent in agents[:limit]])
+        groups = {} if brief else await self.queries.groups()
+        seen = {} if brief else await self.index.seen([agent.id for agent in agents[:limit]])
         rows = [row_of(agent, groups, seen.get(agent.id)) for agent in agents[:limit]]
         page = rows[: fitting(rows)]
         return AgentPage(

@@ -95,7 +95,8 @@ def from_readers(view: FleetView, queries: Queries, clock: Clock, bus: Bus) -> R
     @patient
     async def on_find_agents(ask: FindAgents) -> AgentPage:
         """The agents that match the selector and are in one of the states, by id, a page at a time."""
-        return await view.page(selector_of(ask.selector), ask.states, ask.after, ask.limit)
+        wanted = selector_of(ask.selector)
+        return await view.page(wanted, ask.states, ask.after, ask.limit, brief=ask.brief)
 
     @routes.answers(GetAgent)
     @patient

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, and_, exists, false, func, not_, or_, select, true
+from sqlalchemy import Connection as SqlConnection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fleet_registry.adapters.sql_store import agent_of
@@ -51,15 +52,21 @@ class SqlQueries(Reaching):
         self, selector: Selector, states: Sequence[Presence], after: str | None, limit: int
     ) -> tuple[list[Agent], int]:
         """One page of agents in the order of their ids, and how many there are on all pages."""
-        async with self._database.read() as connection:
-            groups = await _groups(connection) if selector.uses(GROUP) else {}
+
+        def look(connection: SqlConnection) -> tuple[list[Agent], int]:
+            groups = _groups(connection) if selector.uses(GROUP) else {}
             wanted = and_(_where(selector, groups), _in_states(selector, states))
-            total = await connection.scalar(select(func.count()).select_from(AGENTS).where(wanted))
             page = select(AGENTS).where(wanted).order_by(AGENTS.c.id).limit(limit)
             if after is not None:
                 page = page.where(AGENTS.c.id > after)
-            found = (await connection.execute(page)).mappings()
-            return [agent_of(row) for row in found], int(total or 0)
+            found = [agent_of(row) for row in connection.execute(page).mappings()]
+            if after is None and len(found) < limit:
+                return found, len(found)  # that is all of them
+            total = connection.scalar(select(func.count()).select_from(AGENTS).where(wanted))
+            return found, int(total or 0)
+
+        # Orders ask this all the time: each of them waits for it.
+        return await self._database.read_at_one_go(look)
 
     async def get(
         self, agent_id: str, now: datetime
@@ -111,8 +118,7 @@ class SqlQueries(Reaching):
 
     async def groups(self) -> dict[str, Selector]:
         """Every group's selector, by name."""
-        async with self._database.read() as connection:
-            return await _groups(connection)
+        return await self._database.read_at_one_go(_groups)
 
     async def members(self, groups: Mapping[str, Selector]) -> dict[str, int]:
         """How many agents match each group; retired ones count for none."""
@@ -183,8 +189,8 @@ def _in_states(selector: Selector, states: Sequence[Presence]) -> ColumnElement[
     return true() if selector.uses(STATE) else AGENTS.c.state != Presence.RETIRED
 
 
-async def _groups(connection: AsyncConnection) -> dict[str, Selector]:
-    rows = await connection.execute(select(GROUPS).order_by(GROUPS.c.name))
+def _groups(connection: SqlConnection) -> dict[str, Selector]:
+    rows = connection.execute(select(GROUPS).order_by(GROUPS.c.name))
     return {row.name: parse(row.selector) for row in rows}
 
 

@@ -66,7 +66,9 @@ class Fleet:
         after: str | None = None
         try:
             while len(found) <= most:
-                question = FindAgents(occurred_at=self._now(), selector=selector, after=after, limit=PAGE)
+                question = FindAgents(
+                    occurred_at=self._now(), selector=selector, after=after, limit=PAGE, brief=True
+                )
                 page = await self._bus.ask(question, timeout=ANSWER_SECONDS)
                 found += [agent.id for agent in page.agents]
                 if (after := page.next) is None:
