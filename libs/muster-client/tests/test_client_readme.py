@@ -14,9 +14,11 @@ import pytest
 from muster_bus import Bus
 from muster_client import Fleet
 from muster_contracts.fleet.v1 import PresenceChanged
+from muster_contracts.health.v1 import Explanation, IncidentOpened, IncidentResolved
 from muster_contracts.package.v1 import PackageChanged, RestartPackage
 from muster_testing.ground import Ground
 from muster_testing.town import EPOCH, Registry, row
+from muster_testing.town_health import Care, act, incident, package_health
 from muster_testing.town_orders import Ledger, Machine, package
 from muster_testing.wait import until
 
@@ -156,4 +158,24 @@ async def test_the_journal(ground: Ground, fleet: Fleet, ledger: Ledger) -> None
             "web-1: package.restart web succeeded for ann",
             "web-1: web is backoff, was running (exit)",
         }
+    await lines.aclose()
+
+
+async def test_the_pager(ground: Ground, fleet: Fleet, registry: Registry) -> None:
+    registry.agents = {"db-1": row("db-1")}
+    bus = await ground.bus("health-recovery")
+    care = Care(registry.matching)
+    await care.listen(bus)
+    care.know(package_health("db-1", "db", "critical", reason="check"))
+    acts = [act("db-1", "db")]
+    care.explanations["db@db-1"] = Explanation(package=care.packages[0], checks=[], acts=acts)
+    one = incident("db-1", "db", affected_count=8)
+    await bus.say(IncidentOpened(occurred_at=datetime.now(UTC), incident=one))
+    await bus.say(IncidentResolved(occurred_at=datetime.now(UTC), incident=one, why="well"))
+    lines = examples()["pager"](fleet)
+    async with asyncio.timeout(30):
+        assert [await anext(lines), await anext(lines)] == [
+            "db@db-1 is critical (check) and makes 8 others ill; restart succeeded",
+            "db@db-1 is over: well",
+        ]
     await lines.aclose()
