@@ -62,8 +62,8 @@ class Changes:
     ended: dict[int, datetime] = field(default_factory=dict)
     """Lines of history that last no more, and when they ended."""
     facts: list[DurableFact] = field(default_factory=list)
-    assessed: list[Key] = field(default_factory=list)
-    """Packages that are judged otherwise now, or are gone."""
+    assessed: set[Key] = field(default_factory=set)
+    """Packages that are judged otherwise now, are gone, or make others ill than before."""
 
     @property
     def empty(self) -> bool:
@@ -130,7 +130,7 @@ def _conclude(picture: Picture, key: Key, before: Before, ground: _Ground) -> No
     if was is None or not was.like(verdict):
         event = _new_line(picture, package, was, verdict, ground)
     picture.put(replace(package, verdict=verdict, moments=moments, event=event))
-    ground.changes.assessed.append(key)
+    ground.changes.assessed |= _seen_otherwise(key, was, verdict)
     ground.changes.facts += _news(package, was, verdict, moments, ground)
 
 
@@ -179,7 +179,7 @@ def _gone(picture: Picture, old: Package, ground: _Ground) -> None:
     )
     # What is no more does not last, either.
     ground.changes.ended |= {number: at} | ({old.event: at} if old.event is not None else {})
-    ground.changes.assessed.append(key)
+    ground.changes.assessed |= _seen_otherwise(key, was, None)
     ground.changes.facts.append(
         PackageHealthChanged(
             occurred_at=at, agent_id=key.agent, package=key.package, was=was.base.health, now=None
@@ -204,6 +204,11 @@ def _news(
             occurred_at=at, agent_id=key.agent, package=key.package,
             was=was.base.health if was else None, now=told(package, now),
         )  # fmt: skip
+
+
+def _seen_otherwise(key: Key, was: Verdict | None, now: Verdict | None) -> set[Key]:
+    causes = {one.cause for one in (was, now) if one and one.cause}
+    return {key, *causes}
 
 
 def told(package: Package, verdict: Verdict) -> PackageHealth:

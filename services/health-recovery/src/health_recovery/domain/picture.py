@@ -14,7 +14,7 @@ from health_recovery.domain.causes import cause_of, chain_to_cause
 from health_recovery.domain.judging import absence
 from health_recovery.domain.keys import Key
 from health_recovery.domain.maintenance import Window
-from health_recovery.domain.records import Host, Package
+from health_recovery.domain.records import Host, Package, Verdict
 from muster_contracts.health.v1 import Health
 from muster_contracts.package.v1 import Reliance
 from muster_contracts.selector import Selector, SelectorError, parse
@@ -34,6 +34,35 @@ class Cluster:
     members: set[str] = field(default_factory=set)
     """Agents that match and have the package."""
     dependents: set[Key] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many packages of one agent are how."""
+
+    ok: int = 0
+    warning: int = 0
+    critical: int = 0
+    unknown: int = 0
+    suppressed: int = 0
+    flapping: int = 0
+
+    def count(self, verdict: Verdict, by: int) -> None:
+        """Count one in (1) or out (-1)."""
+        match verdict.base.health:
+            case Health.OK:
+                self.ok += by
+            case Health.WARNING:
+                self.warning += by
+            case Health.CRITICAL:
+                self.critical += by
+            case Health.UNKNOWN:
+                self.unknown += by
+        self.suppressed += by if verdict.cause else 0
+        self.flapping += by if verdict.flapping else 0
+
+
+NOTHING = Tally()
 
 
 @dataclass(slots=True)
@@ -68,6 +97,7 @@ class Picture:
         self._ill: set[Key] = set()
         self._caused: dict[Key, set[Key]] = {}
         self._flapping: set[Key] = set()
+        self._tallies: dict[str, Tally] = {}
         self._shaken: set[Cluster] = set()
         self._before: Before | None = None
 
@@ -87,6 +117,10 @@ class Picture:
         for found in self._packages.values():
             yield from found.values()
 
+    def tally(self, agent: str) -> Tally:
+        """How many of an agent's packages are how."""
+        return self._tallies.get(agent, NOTHING)
+
     def host(self, agent: str) -> Host:
         """An agent; of one that is not known yet, what is assumed of it."""
         return self.hosts.get(agent) or Host(agent)
@@ -103,6 +137,11 @@ class Picture:
     def ill(self) -> Iterable[Key]:
         """Packages that are critical or warning."""
         return self._ill
+
+    @property
+    def flapping_count(self) -> int:
+        """How many packages flap."""
+        return len(self._flapping)
 
     @property
     def flapping(self) -> Iterable[Key]:
@@ -310,6 +349,11 @@ class Picture:
         was, now = old.verdict if old else None, new.verdict if new else None
         if was is now:
             return
+        tally = self._tallies.setdefault(key.agent, Tally())
+        if was:
+            tally.count(was, -1)
+        if now:
+            tally.count(now, 1)
         _hold(self._ill, key, there=now is not None and now.base.health in ILL)
         _hold(self._flapping, key, there=now is not None and now.flapping)
         if was and was.cause and (now is None or now.cause != was.cause):
