@@ -88,9 +88,8 @@ class Machine:
 
     def pid(self) -> int:
         """Of the package's process, as last said."""
-        return next(
-            each.pid for each in reversed(self.packages) if isinstance(each, PackageChanged) and each.pid
-        )
+        said = [each.pid for each in self.packages if isinstance(each, PackageChanged) and each.pid]
+        return said[-1]
 
     async def holds(self, check: str, health: Health, reason: str = "") -> CheckChanged:
         """The change that was said last of a check, once it is this."""
@@ -124,11 +123,8 @@ async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
 
 def _left(port: int) -> list[psutil.Process]:
     """The package's processes, wherever they are now."""
-    found = []
-    for each in psutil.process_iter(["cmdline"]):
-        if (each.info["cmdline"] or [])[-2:] == [PROGRAM, str(port)]:
-            found.append(each)
-    return found
+    wanted = [PROGRAM, str(port)]
+    return [each for each in psutil.process_iter(["cmdline"]) if (each.info["cmdline"] or [])[-2:] == wanted]
 
 
 async def test_a_wrong_page_and_a_process_that_hangs_are_seen_and_so_is_their_end(
