@@ -135,7 +135,7 @@ SOAK = [pytest.mark.soak, pytest.mark.timeout(600)]
 
 
 @pytest.mark.parametrize("times", [2, pytest.param(25, marks=SOAK)], ids=["2x", "25x"])
-@pytest.mark.parametrize("point", failpoints.NAMES)
+@pytest.mark.parametrize("point", failpoints.OF_A_COMMAND)
 async def test_an_agent_killed_at_any_point_has_one_effect_of_each_command_and_one_end(
     stand: Stand, point: str, times: int
 ) -> None:

@@ -9,7 +9,7 @@ import signal
 from dataclasses import dataclass
 
 VARIABLE = "MUSTER_FAILPOINT"
-NAMES = (
+OF_A_COMMAND = (
     "received",
     "intent-logged",
     "before-exec",
@@ -21,6 +21,9 @@ NAMES = (
 )
 """Along the life of a command: it came, was written down, began, ended; its end was in the spool, its stream
 had it, the courier knew that, the spool had forgotten it."""
+OF_A_RECOVERY = ("recovery-decided", "recovery-ordered")
+"""An act was written down, and its order was taken, which is not yet."""
+NAMES = (*OF_A_COMMAND, *OF_A_RECOVERY)
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
 """Cases, acts and pauses in SQL; everything is written in the leader's fenced transactions."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -162,9 +162,8 @@ def _act_row(act: RecoveryAct, order: Submit | None) -> dict[str, Any]:
     return {**act.model_dump(), "submission": submission}
 
 
-def _act(row: Row[Any]) -> RecoveryAct:
-    fields: Mapping[str, Any] = row._mapping  # noqa: SLF001  (SQLAlchemy's public name for it)
-    return RecoveryAct.model_validate({name: fields[name] for name in RecoveryAct.model_fields})
+def _act(row: Any) -> RecoveryAct:
+    return RecoveryAct.model_validate({name: getattr(row, name) for name in RecoveryAct.model_fields})
 
 
 def _case_row(case: Case) -> dict[str, Any]:

@@ -1,0 +1,105 @@
+"""What recovery hears and is asked."""
+
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import TypeVar
+
+from health_recovery.ports import Fenced, Unavailable
+from health_recovery.recovering import Recovering
+from health_recovery.recovery_ports import RecoveryStore
+from muster_bus import AskError, Retry
+from muster_bus.service import Routes
+from muster_contracts.command.v1 import Settled
+from muster_contracts.health.v1 import (
+    HEALTH,
+    FindRecoveries,
+    GetRecoveryStatus,
+    Pause,
+    PauseRecovery,
+    RecoveryPage,
+    RecoveryStatus,
+    ResumeRecovery,
+)
+from muster_contracts.selector import SelectorError, parse
+
+M = TypeVar("M")
+R = TypeVar("R")
+
+
+def patient(handler: Callable[[M], Awaitable[R]]) -> Callable[[M], Awaitable[R]]:
+    """While the database cannot be used, or another replica leads by now, it waits or is tried again."""
+
+    @wraps(handler)
+    async def handle(message: M) -> R:
+        try:
+            return await handler(message)
+        except (Unavailable, Fenced) as error:
+            raise Retry(str(error)) from error
+
+    return handle
+
+
+def from_ledger(recovering: Recovering) -> Routes:
+    """What became of the orders."""
+    routes = Routes(HEALTH)
+
+    @routes.hears(Settled, at_once=64, key=lambda word: word.target.id)
+    @patient
+    async def on_settled(word: Settled) -> None:
+        """An act ends with its command; commands of others are none of its business."""
+        await recovering.settled(word)
+
+    return routes
+
+
+def from_operators(recovering: Recovering, store: RecoveryStore) -> Routes:
+    """What people ask and tell recovery."""
+    routes = Routes(HEALTH)
+
+    @routes.answers(FindRecoveries)
+    @patient
+    async def on_find(ask: FindRecoveries) -> RecoveryPage:
+        """What was done, newest first, a page at a time."""
+        return await store.find(ask)
+
+    @routes.answers(GetRecoveryStatus)
+    async def on_status(_: GetRecoveryStatus) -> RecoveryStatus:
+        """Everything that is ill, what is done about it next, and what stands in the way."""
+        return recovering.status()
+
+    @routes.answers(PauseRecovery)
+    @patient
+    async def on_pause(ask: PauseRecovery) -> RecoveryStatus:
+        """Recovery is held on disk before it is answered; asked twice it is one pause."""
+        await recovering.pause(_pause(ask))
+        return recovering.status()
+
+    @routes.answers(ResumeRecovery)
+    @patient
+    async def on_resume(ask: ResumeRecovery) -> RecoveryStatus:
+        """A pause is taken back, or all are."""
+        if not await recovering.resume(ask.id, _plain(ask.by)):
+            raise AskError("not-found", f"cannot resume {ask.id}: there is no such pause")
+        return recovering.status()
+
+    return routes
+
+
+def _pause(ask: PauseRecovery) -> Pause:
+    try:
+        parse(ask.selector)
+    except SelectorError as error:
+        raise AskError("invalid", str(error), position=error.position) from None
+    if ask.until and ask.until <= ask.occurred_at:
+        raise AskError("invalid", f"cannot pause until {ask.until.isoformat()}: that has passed")
+    return Pause(
+        id=ask.message_id, selector=ask.selector, since=ask.occurred_at, until=ask.until, by=_plain(ask.by),
+        text=_plain(ask.text),
+    )  # fmt: skip
+
+
+def _plain(text: str) -> str:
+    """A text as databases can hold it."""
+    if "\x00" in text:
+        raise AskError("invalid", "cannot take a name or text with a NUL in it; leave it out")
+    return text
