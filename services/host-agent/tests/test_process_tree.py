@@ -38,11 +38,17 @@ async def ground(tmp_path: Path) -> AsyncGenerator[ProcessGround]:
     await made.clean_up()
 
 
-async def printed(driver: ProcessDriver, package: Loaded, line: str) -> None:
+async def printed(driver: ProcessDriver, package: Loaded, line: str, seconds: float = 10) -> None:
     async def is_there() -> bool:
         return line in (await driver.read_log(package, 1000, None))[0]
 
-    await until(is_there)
+    await until(is_there, seconds)
+
+
+async def tend_for_ever(driver: ProcessDriver) -> None:
+    while True:
+        await driver.tend()
+        await asyncio.sleep(0.1)
 
 
 def alive(process: Process) -> bool:
@@ -126,11 +132,17 @@ async def test_the_kill_comes_at_the_deadline(ground: ProcessGround) -> None:
     assert (await stopping).code == -9
 
 
-async def test_no_zombie_stays_of_double_forks_and_many_short_children(ground: ProcessGround) -> None:
-    script = "i=0; while [ $i -lt 500 ]; do i=$((i+1)); (setsid true &) ; done; echo done"
+@pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.soak)])
+async def test_no_zombie_stays_of_double_forks_and_many_short_children(
+    ground: ProcessGround, count: int
+) -> None:
+    script = f"i=0; while [ $i -lt {count} ]; do i=$((i+1)); (setsid true &) ; done; echo done"
     package, driver = ground.package(f"{script}; {FOREVER}"), ground.driver()
     run = await driver.start(package)
-    await printed(driver, package, "done")
+    # An agent tends all the time: who ends meanwhile does not wait for the others.
+    tending = asyncio.create_task(tend_for_ever(driver))
+    await printed(driver, package, "done", 100)
+    tending.cancel()
 
     async def none() -> bool:
         await driver.tend()
