@@ -35,7 +35,7 @@ from muster_contracts.command.v1 import (
 from muster_contracts.package.v1 import ApplyConfiguration, RestartPackage, StopPackage
 from muster_sql import Database, Outbox, drift, migrate
 from state_store.adapters import group_commit
-from state_store.adapters.pairs import by_pairs
+from state_store.adapters.pairs import by_pairs, given
 from state_store.adapters.sql_ledger import SqlLedger
 from state_store.adapters.sql_queries import SqlQueries, by_age, by_agent
 from state_store.adapters.tables import AUDIT, COMMANDS, METADATA, OUTBOX, STREAMS, TARGETS
@@ -574,7 +574,7 @@ PAIRS = {
 async def test_what_a_group_needs_is_found_along_an_index(tmp_path: Path, index: str) -> None:
     table, columns, pair = PAIRS[index]
     async with Books(f"sqlite:///{tmp_path}/plan.db") as books, books.database.read() as connection:
-        query = by_pairs(connection, table, columns, [pair] * 3)
+        query = by_pairs(connection, table, columns).params(given(connection, [pair] * 3))
         compiled = query.compile(dialect=sqlite_dialect.dialect(), compile_kwargs={"literal_binds": True})
         plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}")
         steps = " ".join(str(tuple(row)[-1]) for row in plan)

@@ -26,6 +26,8 @@ BUSY_SECONDS = 5.0
 TIDY_SECONDS = 0.1
 """Writers wait while a log is emptied, so readers in the way are not waited for much longer."""
 READERS = 4
+CHECKPOINT_PAGES = 4000
+"""Pages of the log (16 MiB) before they go into the database: a page that changes often goes there seldom."""
 POSTGRESQL_CONNECTIONS = 10
 POSTGRESQL_PATIENCE_SECONDS = 10.0
 
@@ -348,6 +350,7 @@ def _prepare_sqlite(engine: Engine, *, begin: str, read_only: bool) -> None:
             "foreign_keys=ON",
             "secure_delete=ON",  # what is deleted or replaced may have been secret
             "journal_size_limit=67108864",
+            f"wal_autocheckpoint={CHECKPOINT_PAGES}",
             *(["query_only=ON"] if read_only else []),
         ):
             cursor.execute(f"PRAGMA {pragma}")

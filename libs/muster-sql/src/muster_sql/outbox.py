@@ -64,6 +64,8 @@ class Outbox:
         self._dropped = 0
         self._unlooked = 0
         """So many more letters may be put before there may be too many."""
+        dialect = sqlite if database.is_sqlite else postgresql
+        self._insert = dialect.insert(table).on_conflict_do_nothing(index_elements=["id"])
         self._delete = delete(table).where(table.c.id == bindparam("gone"))
 
     @property
@@ -82,10 +84,8 @@ class Outbox:
         rows = [{**_row(letter), "put_at": now} for letter in letters]
         if not rows:
             return
-        dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-        statement = dialect.insert(self._table).on_conflict_do_nothing(index_elements=["id"])
         for start in range(0, len(rows), CHUNK_ROWS):
-            await connection.execute(statement, rows[start : start + CHUNK_ROWS])
+            await connection.execute(self._insert, rows[start : start + CHUNK_ROWS])
         self._unlooked -= len(rows)
         if self._unlooked <= 0:
             await self._make_room(connection)

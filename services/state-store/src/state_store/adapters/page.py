@@ -15,7 +15,7 @@ from muster_bus import Letter, TooLarge, letter_of
 from muster_contracts.audit.v1 import Anchored
 from muster_contracts.command.v1 import STORE, CommandState
 from muster_sql import Outbox, insert_rows
-from state_store.adapters.pairs import by_pairs
+from state_store.adapters.pairs import by_pairs, given
 from state_store.adapters.tables import AUDIT, CHUNKS, COMMANDS, HEAD, STREAMS, TARGETS
 from state_store.domain.audit import Act, Head, chained
 from state_store.domain.orders import SENSITIVE, Order, without_secrets
@@ -42,6 +42,19 @@ UPDATE = (
     .where(TARGETS.c.position == bindparam("at_position"))
     .values({name: bindparam(f"new_{name}") for name in CHANGING})
 )
+# Statements are built once: to build one takes longer than to run it.
+INSERT = insert(TARGETS)
+FEWER = (
+    update(COMMANDS)
+    .where(COMMANDS.c.id == bindparam("at_id"))
+    .values(living=COMMANDS.c.living - bindparam("ended"))
+)
+READ_HEAD = select(HEAD)
+READ_AND_LOCK_HEAD = READ_HEAD.with_for_update()
+WRITE_HEAD = update(HEAD).values(
+    {name: bindparam(f"new_{name}") for name in ("sequence", "hash", "anchored")}
+)
+ORDERS = select(COMMANDS).where(COMMANDS.c.id.in_(bindparam("ids", expanding=True)))
 
 
 class Page:
@@ -74,17 +87,20 @@ class Page:
     async def load(self, keys: Iterable[Key]) -> None:
         """Read and lock these, unless they are here already."""
         wanted = iter(dict.fromkeys(key for key in keys if key not in self._now))
-        both = (TARGETS.c.command_id, TARGETS.c.agent)
-        while some := list(islice(wanted, KEYS_AT_ONCE)):
-            query = by_pairs(self.connection, TARGETS, both, some)
+        query = by_pairs(self.connection, TARGETS, (TARGETS.c.command_id, TARGETS.c.agent))
+        if not self._is_sqlite:
             # Everybody locks in one order, so that nobody waits for one who waits for them.
-            await self.take(query if self._is_sqlite else query.order_by(TARGETS.c.position))
+            query = query.order_by(TARGETS.c.position)
+        while some := list(islice(wanted, KEYS_AT_ONCE)):
+            await self.take(query, given(self.connection, some))
 
-    async def take(self, query: Select[Any], *, skip_locked: bool = False) -> list[Kept]:
+    async def take(
+        self, query: Select[Any], parameters: dict[str, Any] | None = None, *, skip_locked: bool = False
+    ) -> list[Kept]:
         """Read and lock what a query of targets finds, and return it as it is by now."""
         if not self._is_sqlite:  # SQLite has one writer, and this is it
             query = query.with_for_update(skip_locked=skip_locked)
-        found = [kept_of(row._asdict()) for row in await self.connection.execute(query)]
+        found = [kept_of(row._asdict()) for row in await self.connection.execute(query, parameters)]
         for one in found:
             self._was.setdefault(one.key, one)
             self._now.setdefault(one.key, one)
@@ -125,10 +141,8 @@ class Page:
         counts = Counter(one.command_id for one in self.ended)
         if not counts:
             return
-        less = update(COMMANDS).where(COMMANDS.c.id == bindparam("at_id"))
-        less = less.values(living=COMMANDS.c.living - bindparam("ended"))
         ids = sorted(counts)
-        await self.connection.execute(less, [{"at_id": one, "ended": counts[one]} for one in ids])
+        await self.connection.execute(FEWER, [{"at_id": one, "ended": counts[one]} for one in ids])
         if any(SENSITIVE.get(one.verb) for one in self.ended):
             await self._scrub(ids)
 
@@ -162,10 +176,7 @@ class Page:
 
     async def _append(self) -> list[Letter]:
         """Chain the acts to the audit; returns the fact that says how far it is, if that is wanted."""
-        query = select(HEAD)
-        if not self._is_sqlite:
-            query = query.with_for_update()
-        row = (await self.connection.execute(query)).one()
+        row = (await self.connection.execute(READ_HEAD if self._is_sqlite else READ_AND_LOCK_HEAD)).one()
         head, rows = Head(row.sequence, row.hash), []
         for act in self.acts:
             entry = chained(head, act, self.now)
@@ -177,8 +188,8 @@ class Page:
         if self.anchor and head.sequence > anchored:
             anchored = head.sequence
             letters.append(letter_of(_anchor(head, self.now)))
-        values = {"sequence": head.sequence, "hash": head.hash, "anchored": anchored}
-        await self.connection.execute(update(HEAD).values(values))
+        now = {"new_sequence": head.sequence, "new_hash": head.hash, "new_anchored": anchored}
+        await self.connection.execute(WRITE_HEAD, now)
         return letters
 
 
@@ -186,7 +197,7 @@ async def orders(connection: AsyncConnection, ids: Iterable[UUID]) -> dict[UUID,
     """Commands by id."""
     wanted, found = iter(dict.fromkeys(ids)), {}
     while some := list(islice(wanted, KEYS_AT_ONCE)):
-        for row in await connection.execute(select(COMMANDS).where(COMMANDS.c.id.in_(some))):
+        for row in await connection.execute(ORDERS, {"ids": some}):
             found[row.id] = Order(**row._asdict())
     return found
 
@@ -195,7 +206,7 @@ async def insert_targets(connection: AsyncConnection, targets: Iterable[Kept]) -
     """Write new targets; their positions follow their order."""
     rows = [_row(one) for one in targets]
     for start in range(0, len(rows), 1000):
-        await connection.execute(insert(TARGETS), rows[start : start + 1000])
+        await connection.execute(INSERT, rows[start : start + 1000])
 
 
 def kept_of(row: Mapping[str, Any]) -> Kept:

@@ -10,7 +10,7 @@ from sqlalchemy import insert, select
 from muster_bus import AskError
 from muster_contracts.chunk.v1 import ChunkTaken, Encoding, PutChunk, StreamEnd
 from state_store.adapters.page import Page
-from state_store.adapters.pairs import by_pairs
+from state_store.adapters.pairs import by_pairs, given
 from state_store.adapters.tables import CHUNKS, STREAMS
 from state_store.domain.streams import Piece, Stream, charge, command_of
 from state_store.ports import Limits, Stored
@@ -71,10 +71,10 @@ class StreamWriter:
 
     async def _load(self, page: Page, names: set[Name]) -> dict[Name, Stream]:
         both = (STREAMS.c.agent, STREAMS.c.name)
-        query = by_pairs(page.connection, STREAMS, both, sorted(names))
+        query = by_pairs(page.connection, STREAMS, both)
         if page.connection.dialect.name != "sqlite":
             query = query.order_by(STREAMS.c.id).with_for_update()
-        rows = await page.connection.execute(query)
+        rows = await page.connection.execute(query, given(page.connection, sorted(names)))
         return {
             (row.agent, row.name): Stream(row.size, complete=row.complete, sha256=row.sha256, id=row.id)
             for row in rows

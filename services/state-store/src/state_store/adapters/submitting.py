@@ -2,16 +2,17 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster_bus import AskError
 from muster_contracts.command.v1 import Submit
 from muster_sql import insert_rows
 from state_store.adapters.page import Page, insert_targets
-from state_store.adapters.pairs import by_pairs
+from state_store.adapters.pairs import by_pairs, given
 from state_store.adapters.tables import COMMANDS, TARGETS
 from state_store.domain.orders import ALLOWED, REFUSED, Order, fingerprint, ordered, submitting, terms
 from state_store.domain.target import Kept, Patience, planned
@@ -19,6 +20,14 @@ from state_store.ports import Limits, Taken
 
 AGENTS_AT_ONCE = 1000
 ORDER = [one.name for one in fields(Order)]
+
+BY_KEY = (COMMANDS.c.issuer, COMMANDS.c.idempotency_key)
+BY_ID = select(COMMANDS).where(COMMANDS.c.id.in_(bindparam("ids", expanding=True)))
+BURDENS = (
+    select(TARGETS.c.agent, func.count().label("open"))
+    .where(TARGETS.c.agent.in_(bindparam("agents", expanding=True)), TARGETS.c.ended_at.is_(None))
+    .group_by(TARGETS.c.agent)
+)
 
 Name = UUID | tuple[str, str]
 """What a command is known by: its id, or its issuer and their key."""
@@ -112,12 +121,12 @@ async def find_known(connection: AsyncConnection, submits: Iterable[Submit]) -> 
     names = [name for submit in submits for name in names_of(submit)]
     ids = [name for name in names if isinstance(name, UUID)]
     keys = [name for name in names if isinstance(name, tuple)]
-    looks = [select(COMMANDS).where(COMMANDS.c.id.in_(ids))]
+    looks: list[tuple[Any, dict[str, Any]]] = [(BY_ID, {"ids": ids})]
     if keys:
-        looks.append(by_pairs(connection, COMMANDS, (COMMANDS.c.issuer, COMMANDS.c.idempotency_key), keys))
+        looks.append((by_pairs(connection, COMMANDS, BY_KEY), given(connection, keys)))
     known: Known = {}
-    for look in looks:
-        for row in await connection.execute(look):
+    for look, parameters in looks:
+        for row in await connection.execute(look, parameters):
             known[row.id] = (row.id, row.fingerprint, row.targets)
             if row.idempotency_key:
                 known[row.issuer, row.idempotency_key] = known[row.id]
@@ -128,12 +137,7 @@ async def _burdens(connection: AsyncConnection, agents: set[str]) -> dict[str, i
     """How many targets of each agent have not ended."""
     wanted = sorted(agents)
     burdens: dict[str, int] = {}
-    columns = TARGETS.c
     for start in range(0, len(wanted), AGENTS_AT_ONCE):
-        some = wanted[start : start + AGENTS_AT_ONCE]
-        query = select(columns.agent, func.count().label("open")).where(
-            columns.agent.in_(some), columns.ended_at.is_(None)
-        )
-        rows = await connection.execute(query.group_by(columns.agent))
+        rows = await connection.execute(BURDENS, {"agents": wanted[start : start + AGENTS_AT_ONCE]})
         burdens |= {row.agent: row.open for row in rows}
     return burdens
