@@ -146,7 +146,10 @@ async def _drip(writer: asyncio.StreamWriter) -> bool:
 
 
 class MailSink:
-    """A mail server that keeps what it is sent; ``refuse`` is what it answers instead, as ``451 later``."""
+    """A mail server that keeps what it is sent; ``refuse`` is what it answers instead, as ``451 later``.
+
+    A ``login`` is asked for once STARTTLS was done; ``starttls`` false: TLS from the beginning.
+    """
 
     def __init__(
         self,
@@ -212,7 +215,6 @@ class MailSink:
             tls_context=self._tls if self._starttls else None,
             require_starttls=bool(self._tls and self._starttls),
             auth_required=self._login is not None,
-            auth_require_tls=False,
             authenticator=self._authenticate if self._login else None,
         )
         self._sessions.append(session)
@@ -223,4 +225,4 @@ class MailSink:
         assert isinstance(data, LoginPassword)
         name, password = data.login.decode(), data.password.decode()
         self.logins.append(name)
-        return AuthResult(success=(name, password) == self._login)
+        return AuthResult(success=(name, password) == self._login, handled=False)

@@ -53,6 +53,7 @@ NOTICES = Count("muster_health_notices_total", "Notices by channel and outcome."
 TICK_SECONDS = 1.0
 REMINDED_EVERY = timedelta(seconds=15)
 """How often reminders are looked for."""
+FORGOTTEN_AT_ONCE = 200
 SEND_SECONDS = 30.0
 TEST_SECONDS = 8.0
 FIRST_PAUSE_SECONDS = 2.0
@@ -107,10 +108,11 @@ class Notifying:
         rules: Rules,
         clock: Clock,
         give_up: timedelta = timedelta(hours=1),
+        retention: timedelta = timedelta(days=90),
     ) -> None:
         self.book = Book(rules)
         self._judged, self._store, self._acts, self._clock = judged, store, acts, clock
-        self._routes, self._give_up = routes, give_up
+        self._routes, self._give_up, self._retention = routes, give_up, retention
         self._lines = {name: Line(name, channel, pace) for name, (channel, pace) in channels.items()}
         self._ended: dict[UUID, Incident] = {}
         self._tellings: dict[TellingKey, Telling] = {}
@@ -146,6 +148,7 @@ class Notifying:
     def start(self, tasks: Tasks) -> None:
         """Work until the tasks are closed."""
         tasks.spawn("incidents", self.run)
+        tasks.every("forget old notices", 3600.0, self._forget, first_after=60.0)
         for line in self._lines.values():
             tasks.spawn(f"notify {line.name}", partial(self._send, line))
 
@@ -359,6 +362,15 @@ class Notifying:
         self._ended = {key: one for key, one in self._ended.items() if key in firing}
         held = {one.id for one in self.book.incidents()} | self._ended.keys()
         self._tellings = {key: one for key, one in self._tellings.items() if key[1] in held}
+
+    async def _forget(self) -> None:
+        """Delete what is older than incidents and notices are kept."""
+        before = self._clock.now() - self._retention
+        try:
+            while await self._store.forget(before, FORGOTTEN_AT_ONCE):
+                pass
+        except Unavailable as error:
+            log.warning("cannot forget old notices now", why=str(error))
 
     # Sending.
 

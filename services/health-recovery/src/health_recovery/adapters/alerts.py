@@ -12,14 +12,14 @@ NEVER = "0001-01-01T00:00:00Z"
 
 
 def labels(item: Item) -> dict[str, str]:
-    """What an alert is known by: it stays the same from firing to resolved, however bad it gets."""
+    """What an alert is known by. Of another severity it is another alert; the former one ends by itself."""
     one = item.incident
     known = {
         "alertname": ALERT,
         "package": one.cause.package,
         "agent": one.cause.agent,
         "incident": str(one.id),
-        "severity": "critical",
+        "severity": one.health.value,
     }
     if item.site:
         known["site"] = item.site

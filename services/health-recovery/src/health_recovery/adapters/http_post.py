@@ -69,8 +69,9 @@ class Poster:
         self.secrets = [part for part in (url, parts.path.strip("/"), parts.query) if part]
         """What no error may repeat."""
         self._egress = egress
+        secure = parts.scheme == "https" or ca_file is not None
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else None,
+            ssl_context=ssl.create_default_context(cafile=ca_file) if secure else None,
             max_connections=2,
             keepalive_expiry=5.0,
             network_backend=_Pinned(egress, resolver),

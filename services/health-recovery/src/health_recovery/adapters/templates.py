@@ -29,12 +29,13 @@ class Template:
     name: str
     source: str
 
-    async def render(self, values: Mapping[str, Any], seconds: float = RENDER_SECONDS) -> str:
+    async def render(self, values: Mapping[str, Any], seconds: float | None = None) -> str:
         """What the template makes of ``values``.
 
         Raises:
             TemplateFailed: it is wrong, took too long, too much memory, or made too much.
         """
+        seconds = seconds or RENDER_SECONDS
         asked = json.dumps({"source": self.source, "values": values, "seconds": seconds, "most": MOST_BYTES})
         process = await asyncio.create_subprocess_exec(
             sys.executable,
