@@ -168,8 +168,10 @@ class World:
 
 
 @asynccontextmanager
-async def world(directory: Path, *channels: str, **options: Any) -> AsyncIterator[World]:
-    async with Database.open(f"sqlite+aiosqlite:///{directory}/health.db") as database:
+async def world(place: Path | str, *channels: str, **options: Any) -> AsyncIterator[World]:
+    """On SQLite below a directory, or at a URL."""
+    url = f"sqlite+aiosqlite:///{place}/health.db" if isinstance(place, Path) else place
+    async with Database.open(url) as database:
         await migrate(database, "health_recovery.migrations")
         made = World(database, **options)
         made.channels = {name: FakeChannel() for name in channels or ("ops",)}

@@ -336,8 +336,9 @@ async def test_what_is_old_is_forgotten_and_what_lasts_is_not(tmp_path: Path) ->
         await made.see(5)
         await made.see(6, well())
         await made.pass_time(7, 30)
-        assert await made.store.forget(after(1000), 100) == 3 + 1
-        assert await made.store.forget(after(1000), 100) == 0
+        assert await made.store.forget(NOON, after(1000), 100) == 3
+        assert await made.store.forget(after(1000), after(1000), 100) == 1
+        assert await made.store.forget(after(1000), after(1000), 100) == 0
         await made.take_over()
         assert [one.cause for one in made.notifying.book.open()] == [DATABASE]
 

@@ -139,8 +139,8 @@ class NoticeStore(Protocol):
         """A page of incidents; raises ``AskError`` for a cursor that is none."""
         ...
 
-    async def forget(self, before: datetime, limit: int) -> int:
-        """Delete notices and incidents that ended before; returns how many."""
+    async def forget(self, incidents: datetime, notices: datetime, limit: int) -> int:
+        """Delete incidents and notices that ended before these moments; returns how many."""
         ...
 
 

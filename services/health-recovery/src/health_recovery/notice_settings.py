@@ -218,7 +218,9 @@ class NotificationSettings(Model):
     give_up_seconds: float = Field(
         default=3600.0, gt=0, description="A notice that a channel does not take for so long is dropped."
     )
-    retention_days: float = Field(default=90.0, gt=0, description="How long incidents and notices are kept.")
+    retention_days: float = Field(
+        default=90.0, gt=0, description="How long incidents that are over are kept."
+    )
     egress: EgressSettings = EgressSettings()
 
     @model_validator(mode="after")

@@ -46,6 +46,7 @@ from muster_contracts.health.v1 import Delivery, IncidentOpened, IncidentResolve
 from muster_contracts.health.v1 import Incident as Shown
 from muster_contracts.message import DurableFact
 from muster_runtime import Clock, Count, Tasks, logger
+from muster_runtime.metrics import Gauge
 
 INCIDENTS = Count("muster_health_incidents_total", "Incidents by what became of them.", ("news",))
 NOTICES = Count("muster_health_notices_total", "Notices by channel and outcome.", ("channel", "outcome"))
@@ -53,6 +54,8 @@ NOTICES = Count("muster_health_notices_total", "Notices by channel and outcome."
 TICK_SECONDS = 1.0
 REMINDED_EVERY = timedelta(seconds=15)
 """How often reminders are looked for."""
+NOTICES_KEPT = timedelta(days=7)
+"""Nobody asks for them: what was told is told by the incidents."""
 FORGOTTEN_AT_ONCE = 200
 SEND_SECONDS = 30.0
 TEST_SECONDS = 8.0
@@ -147,6 +150,12 @@ class Notifying:
 
     def start(self, tasks: Tasks) -> None:
         """Work until the tasks are closed."""
+        Gauge(
+            "muster_health_notices_waiting",
+            "Notices that a channel has not taken.",
+            self.waiting,
+            ("channel",),
+        )
         tasks.spawn("incidents", self.run)
         tasks.every("forget old notices", 3600.0, self._forget, first_after=60.0)
         for line in self._lines.values():
@@ -365,9 +374,10 @@ class Notifying:
 
     async def _forget(self) -> None:
         """Delete what is older than incidents and notices are kept."""
-        before = self._clock.now() - self._retention
+        at = self._clock.now()
+        incidents, notices = at - self._retention, at - min(self._retention, NOTICES_KEPT)
         try:
-            while await self._store.forget(before, FORGOTTEN_AT_ONCE):
+            while await self._store.forget(incidents, notices, FORGOTTEN_AT_ONCE):
                 pass
         except Unavailable as error:
             log.warning("cannot forget old notices now", why=str(error))

@@ -133,14 +133,14 @@ class SqlNotices:
         last = rows[len(page) - 1] if len(rows) > len(page) else None
         return IncidentPage(incidents=page, next=f"{last.opened_at.isoformat()}/{last.id}" if last else None)
 
-    async def forget(self, before: datetime, limit: int) -> int:
-        """Delete notices and incidents that ended before, with what was told of them; returns how many."""
-        notices = select(NOTICES.c.id).where(NOTICES.c.ended_at < before).limit(limit)
-        incidents = select(INCIDENTS.c.id).where(INCIDENTS.c.resolved_at < before).limit(limit)
+    async def forget(self, incidents: datetime, notices: datetime, limit: int) -> int:
+        """Delete incidents, with what was told of them, and notices that ended before; returns how many."""
+        sent = select(NOTICES.c.id).where(NOTICES.c.ended_at < notices).limit(limit)
+        over = select(INCIDENTS.c.id).where(INCIDENTS.c.resolved_at < incidents).limit(limit)
 
         async def work(connection: AsyncConnection) -> int:
-            old = list((await connection.execute(incidents)).scalars())
-            gone = await connection.execute(delete(NOTICES).where(NOTICES.c.id.in_(notices)))
+            old = list((await connection.execute(over)).scalars())
+            gone = await connection.execute(delete(NOTICES).where(NOTICES.c.id.in_(sent)))
             await connection.execute(delete(TELLINGS).where(TELLINGS.c.incident_id.in_(old)))
             await connection.execute(delete(INCIDENTS).where(INCIDENTS.c.id.in_(old)))
             return gone.rowcount + len(old)
