@@ -15,10 +15,12 @@ from uuid import uuid4
 
 import pytest
 import trustme
+import yaml
 from notice_world import HandClock
 
 from health_recovery.adapters.channels import close_channels, open_channels
 from health_recovery.adapters.http_post import MOST_READ, retry_after
+from health_recovery.adapters.templates import Template
 from health_recovery.adapters.webhook import MOST_BODY, key_of
 from health_recovery.domain.egress import Egress, Forbidden
 from health_recovery.domain.notice import SAMPLE, Notice
@@ -521,6 +523,16 @@ async def test_an_unreachable_mail_server_is_tried_again() -> None:
 def test_settings_that_cannot_be_meant_are_refused(given: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         NotificationSettings.model_validate(given)
+
+
+async def test_the_settings_that_the_documentation_shows_are_good() -> None:
+    text = (Path(__file__).parents[1] / "NOTIFICATIONS.md").read_text()
+    shown = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])["notifications"]
+    good = NotificationSettings.model_validate(shown)
+    assert {one.kind for one in good.channels.values()} == {"log", "webhook", "smtp", "alertmanager"}
+    assert len(good.to()) == 2
+    made = await Template("the one shown", shown["channels"]["ops"]["template"]).render(SAMPLE.told())
+    assert json.loads(made) == {"text": SAMPLE.text()}
 
 
 def test_a_password_is_not_sent_in_the_open() -> None:

@@ -10,9 +10,7 @@ from muster_testing.wait import until
 DEPENDENTS = [f"app-{number}" for number in range(8)]
 
 
-async def test_a_database_and_eight_dependents_on_other_hosts_are_one_message_and_one_end_on_each_channel() -> (
-    None
-):
+async def test_a_database_and_eight_dependents_elsewhere_are_one_message_and_one_end_per_channel() -> None:
     async with world("db-1", *DEPENDENTS) as here, WebhookReceiver() as hook, MailSink() as sink:
         notifications = {
             "settle_seconds": 1.0, "calm_seconds": 0.5, "group_wait_seconds": 0, "group_interval_seconds": 0,
@@ -33,8 +31,8 @@ async def test_a_database_and_eight_dependents_on_other_hosts_are_one_message_an
             at = now()
             await buses["db-1"].say(described("db@db-1", at), state("db@db-1", at=at))
             for name in DEPENDENTS:
-                told = described(f"app@{name}", at, relies=[("db", "id=db-1")])
-                await buses[name].say(told, state(f"app@{name}", at=at))
+                app = described(f"app@{name}", at, relies=[("db", "id=db-1")])
+                await buses[name].say(app, state(f"app@{name}", at=at))
             for name in DEPENDENTS:
                 await here.explained(f"app@{name}", lambda one: one.package.health == "ok")
             for name in DEPENDENTS:
@@ -55,8 +53,8 @@ async def test_a_database_and_eight_dependents_on_other_hosts_are_one_message_an
     [incident] = page.incidents
     assert (str(incident.cause), incident.affected_count) == ("db@db-1", 8)
     assert firing.json["title"] == "db@db-1 is critical: http: connection refused"
-    told = [[item["event"] for item in one.json["items"]] for one in hook.received]
-    assert told == [["firing"], [], ["resolved"]]
+    events = [[item["event"] for item in one.json["items"]] for one in hook.received]
+    assert events == [["firing"], [], ["resolved"]]
     subjects = [str(mail["Subject"]) for mail in sink.mails]
     assert [subject.split()[1] for subject in subjects] == ["db@db-1", "Test", "Over:"]
     assert (len(here.told(IncidentOpened)), len(here.told(IncidentResolved))) == (1, 1)

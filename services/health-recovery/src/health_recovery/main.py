@@ -190,6 +190,7 @@ class Office:
             },
             routes=told.to(), rules=told.rules(), clock=clock,
             give_up=timedelta(seconds=told.give_up_seconds),
+            retention=timedelta(days=told.retention_days),
         )  # fmt: skip
         self.intake.listeners.append(self.notifying.assessed)
 
