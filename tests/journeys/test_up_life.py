@@ -23,7 +23,8 @@ from muster_bus.identity import Keypair
 
 MUSTER = str(Path(sys.executable).parent / "muster")
 SCHEMAS = Path(__file__).parents[2] / "contracts" / "cli"
-NAMES = ["nats", "redis", "fleet-registry", "state-store", "host-agent"]
+NAMES = ["nats", "redis", "fleet-registry", "state-store", "health-recovery", "host-agent"]
+STOPPED = f"Stopped {', '.join(reversed(NAMES))}."
 LIMIT_BYTES = 450 << 20
 
 
@@ -166,7 +167,7 @@ def test_a_fleet_comes_up_shows_itself_and_leaves_nothing_running(home: Home) ->
     home.comes_online()
     assert "Nothing failed" in home.run("doctor").stdout
     down = home.run("down")
-    assert down.stdout.startswith("Stopped host-agent, state-store, fleet-registry, redis, nats.")
+    assert down.stdout.startswith(STOPPED)
     assert gone(pids)
     home.status(code=3)
     assert "Nothing runs" in home.run("status", code=3).stdout
@@ -200,7 +201,7 @@ def test_starting_again_finds_the_same_agent_its_history_and_its_ports(home: Hom
     assert {one["name"]: one["endpoint"] for one in home.status()["processes"]} == endpoints
 
 
-@pytest.mark.parametrize("name", ["nats", "redis", "fleet-registry", "state-store"])
+@pytest.mark.parametrize("name", ["nats", "redis", "fleet-registry", "state-store", "health-recovery"])
 def test_a_process_killed_is_started_again_and_nobody_else_is(running: Home, name: str) -> None:
     before, restarts = running.pids(), running.look()[name]["restarts"]
     os.kill(before[name], signal.SIGKILL)
@@ -323,9 +324,7 @@ def test_what_a_killed_supervisor_leaves_behind_is_found_and_stopped(home: Home,
     assert "the supervisor was killed" in seen["problem"]
     assert not gone(before)
     if then == "down":
-        assert home.run("down").stdout.startswith(
-            "Stopped host-agent, state-store, fleet-registry, redis, nats."
-        )
+        assert home.run("down").stdout.startswith(STOPPED)
         assert gone(before)
     home.run("up", "--detach")
     assert gone(before)

@@ -7,6 +7,7 @@ from muster_client.humanise import duration
 from muster_client.outputs import HealthLine
 from muster_contracts.health.v1 import (
     ChecksRan,
+    Health,
     HealthFlapping,
     HealthStable,
     HostHealthChanged,
@@ -63,15 +64,22 @@ def _looks(fact: ChecksRan) -> Iterator[HealthLine]:
 
 def judgement(fact: PackageHealthChanged) -> str:
     """``was ok, check http: timeout``."""
-    was = f"was {fact.was}" if fact.was else "is new"
-    return f"{was}, {because(fact.now)}" if fact.now else f"{was}, is gone"
+    if fact.now is None:
+        return f"was {fact.was}, is gone"
+    if fact.was == fact.now.health:
+        return f"still, {because(fact.now)}"
+    return ", ".join(filter(None, [f"was {fact.was}" if fact.was else "is new", because(fact.now)]))
 
 
 def because(one: PackageHealth) -> str:
-    """What makes a package be as it is: another one, a check, or its reason."""
+    """What makes a package be as it is: another one, a check, or its reason; that it runs says nothing."""
     if one.cause:
         return f"because of {one.cause}"
-    return ": ".join(filter(None, [f"check {one.check}" if one.check else one.reason, one.text]))
+    if one.health is Health.OK and one.reason in {"", "running"}:
+        return ""
+    # health-recovery's text of a check begins with its name, for who sees it without.
+    text = one.text.removeprefix(f"{one.check}: ")
+    return ": ".join(filter(None, [f"check {one.check}" if one.check else one.reason, text]))
 
 
 def _of_incident(fact: IncidentOpened | IncidentResolved) -> dict[str, Any]:
@@ -82,7 +90,8 @@ def _of_incident(fact: IncidentOpened | IncidentResolved) -> dict[str, Any]:
     if isinstance(fact, IncidentResolved):
         lasted = duration(int((fact.occurred_at - one.opened_at).total_seconds()))
         return {**told, "now": None, "text": f"incident over ({fact.why}) after {lasted}"}
-    ill = f"; it makes {one.affected_count} others ill" if one.affected_count else ""
+    others = "1 other" if one.affected_count == 1 else f"{one.affected_count} others"
+    ill = f"; it makes {others} ill" if one.affected_count else ""
     return {**told, "text": f"incident: {': '.join(filter(None, [one.reason, one.text]))}{ill}"}
 
 

@@ -168,6 +168,7 @@ CHECKS: Mapping[str, Callable[[Patient], Awaitable[Finding]]] = {
     "redis": redis_answers,
     "fleet-registry": is_ready(plan.REGISTRY),
     "state-store": is_ready(plan.STORE),
+    "health-recovery": is_ready(plan.HEALTH),
     "agent": agent,
     "dead-letters": dead_letters,
 }

@@ -19,7 +19,7 @@ from muster_client.humanise import size
 OLDEST_PYTHON = (3, 11)
 LITTLE_DISK = 2 << 30
 NO_DISK = 200 << 20
-SERVICES = (plan.REGISTRY, plan.STORE, plan.AGENT)
+SERVICES = (plan.REGISTRY, plan.STORE, plan.HEALTH, plan.AGENT)
 FEW_FILES = 4096
 """Each agent of the fleet is a connection, and each connection an open file of the broker."""
 RELEASED = datetime(2026, 1, 1, tzinfo=UTC)

@@ -11,8 +11,9 @@ from muster_client.embedded.files import keep
 from muster_client.embedded.layout import Layout
 from muster_client.embedded.ports import LOOPBACK
 
-NATS, REDIS, REGISTRY, STORE, AGENT = "nats", "redis", "fleet-registry", "state-store", "host-agent"
-NAMES = (NATS, REDIS, REGISTRY, STORE, AGENT)
+NATS, REDIS, REGISTRY, STORE = "nats", "redis", "fleet-registry", "state-store"
+HEALTH, AGENT = "health-recovery", "host-agent"
+NAMES = (NATS, REDIS, REGISTRY, STORE, HEALTH, AGENT)
 """Every process, in the order of starting; they stop the other way round."""
 PORTS = NAMES
 """What needs a port; a service's is that of its health and metrics."""
@@ -80,6 +81,22 @@ def store(layout: Layout, ports: Mapping[str, int]) -> Part:
             "DATABASE_URL": f"sqlite+aiosqlite:///{layout.store}/store.db",
         },
     )
+
+
+def health(layout: Layout, ports: Mapping[str, int]) -> Part:
+    """health-recovery, its picture in SQLite; what a person set of it is in a file of its own."""
+    part = _service(
+        layout,
+        ports,
+        HEALTH,
+        {
+            "NATS_URL": f"nats://{LOOPBACK}:{ports[NATS]}",
+            "SEED_FILE": str(layout.seed(HEALTH)),
+            "DATABASE_URL": f"sqlite+aiosqlite:///{layout.health}/health.db",
+        },
+    )
+    chosen = ["--config", str(layout.health_settings)] if layout.health_settings.exists() else []
+    return replace(part, command=[*part.command, *chosen])
 
 
 def agent(layout: Layout, ports: Mapping[str, int]) -> Part:

@@ -1,8 +1,8 @@
 """The supervisor: starts the fleet of one directory, keeps it running, and stops it in order.
 
 Order of a start: what an earlier supervisor left behind ends; Redis, and beside it keys and
-configuration, the broker, its streams; then registry and state-store, then the agent. A stop goes the other
-way round: the agent says goodbye while there is still somebody to hear it.
+configuration, the broker, its streams; then registry, state-store and health-recovery, then the agent. A stop
+goes the other way round: the agent says goodbye while there is still somebody to hear it.
 """
 
 import asyncio
@@ -137,6 +137,7 @@ class Supervisor:
         cache = self._child(plan.redis_part(self._layout, chosen, self._warn))
         registry = self._child(plan.registry(self._layout, chosen))
         store = self._child(plan.store(self._layout, chosen))
+        health = self._child(plan.health(self._layout, chosen))
         agent = self._child(plan.agent(self._layout, chosen))
         self._tell()
 
@@ -146,7 +147,7 @@ class Supervisor:
 
         await _together(cache.start(), ground())
         # The agent only then: its first hello is answered at once, instead of after a pause.
-        await _together(registry.start(), store.start())
+        await _together(registry.start(), store.start(), health.start())
         await _together(agent.start(), self._greet(chosen))
 
     async def _greet(self, chosen: Mapping[str, int]) -> None:
