@@ -1,4 +1,4 @@
-"""The leader's work on ill packages: it decides by the ladder, writes down, has it ordered, and hears the end.
+"""The leader's work on ill packages: it decides by the ladder, writes down, and has it ordered.
 
 What is decided is on disk before it is ordered, under the id it is ordered by: a leader that dies in between
 leaves it to the next one, which orders the very same thing, and the ledger takes that once.
@@ -56,6 +56,8 @@ ACTS = Count("muster_health_recovery_acts_total", "What recovery decided, by run
 ENDED = Count("muster_health_recovery_ended_total", "Acts by how their command ended.", ("state",))
 
 TICK_SECONDS = 1.0
+LEAST_SECONDS = 0.1
+"""Between looks: what comes in a crowd is looked at together."""
 MOST_SHOWN = 200
 MOST_TRIED = 20
 FORGOTTEN_AT_ONCE = 1000
@@ -259,7 +261,7 @@ class Recovering:
                 await self.look()
             except Unavailable as error:
                 log.warning("cannot recover anything now; it is looked at again", why=str(error))
-                await asyncio.sleep(TICK_SECONDS)
+            await asyncio.sleep(LEAST_SECONDS)
             try:
                 async with asyncio.timeout(TICK_SECONDS):
                     await self._woken.wait()
