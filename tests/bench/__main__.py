@@ -38,6 +38,7 @@ BENCHMARKS = {
     "B14": Benchmark("tests.bench.b14_connections", 360),
     "B18": Benchmark("tests.bench.b18_cold_start", 120),
     "B19": Benchmark("tests.bench.b19_codec", 60),
+    "H1": Benchmark("tests.bench.h01_checks", 300),
 }
 
 
