@@ -235,6 +235,24 @@ async def test_progress_is_said_at_most_twice_a_second_and_the_last_word_always(
     assert 4 <= len(said) <= 7
 
 
+async def test_an_end_is_said_without_a_look_into_the_journal_and_that_it_was_said_is_kept(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def looked(limit: int) -> Any:
+        raise AssertionError(limit)
+
+    journal = life.obedience._journal
+    order = some_terms(life.clock)
+    await asyncio.sleep(1)
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(journal, "unsaid", looked)
+        await life.bus.order(order)
+        await life.ended(order)
+    await journal.written()
+    assert await journal.unsaid(10) == []
+    assert len(life.bus.ends(order)) == 1
+
+
 async def test_what_is_over_at_once_is_not_said_to_run_and_what_goes_on_is(life: Life) -> None:
     brief, long = some_terms(life.clock), some_terms(life.clock, sleep=1)
     await life.bus.order(brief)

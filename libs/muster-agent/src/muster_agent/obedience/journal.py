@@ -1,7 +1,7 @@
 """The journal: every command this agent knows, fsynced, so that none begins twice and none is forgotten open.
 
 One SQLite file (WAL, ``synchronous=FULL``) in one thread. What is asked of it while it writes is written
-together next time: one fsync for many commands.
+together next time: one fsync for many commands. What can wait goes along with it.
 """
 
 import asyncio
@@ -21,6 +21,8 @@ from muster_contracts.command.v1 import CommandState, Ended, Terms
 T = TypeVar("T")
 Writing = Callable[[], object]
 
+LEISURE_SECONDS = 0.1
+"""What can wait for the next writing waits no longer than this for one."""
 UNSEEN = "unseen"
 """The state of a command that was cancelled before it came."""
 KEPT_AFTER = timedelta(days=1)
@@ -77,7 +79,7 @@ class Entry:
 
 
 class Journal:
-    """What this agent was told to do and what became of it; every method is durable when it returns.
+    """What this agent was told to do and what became of it; every coroutine is durable when it returns.
 
     Raises:
         JournalFailed: the file cannot be used (the constructor), or its disk took nothing of it.
@@ -88,6 +90,7 @@ class Journal:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._waiting: list[tuple[Writing, asyncio.Future[object]]] = []
         self._writer: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self.known = 0
         """How many commands it knows."""
@@ -131,10 +134,14 @@ class Journal:
         """Ends that no spool has yet, in the order their commands came."""
         return await self._do(lambda: self._unsaid(limit))
 
-    async def said(self, ids: Sequence[UUID], now: datetime) -> None:
-        """A spool has these ends."""
+    def said(self, ids: Sequence[UUID], now: datetime) -> None:
+        """A spool has these ends: written with what comes next, or soon; a death before says them again."""
         rows = [(now.timestamp(), str(one)) for one in ids]
-        await self._do(lambda: self._db.executemany("UPDATE commands SET said_at = ? WHERE id = ?", rows))
+        self._later(lambda: self._db.executemany("UPDATE commands SET said_at = ? WHERE id = ?", rows))
+
+    async def written(self) -> None:
+        """Return when all that was given before is durable, also what could wait."""
+        await self._do(lambda: None)
 
     async def forget(self, now: datetime, most: int) -> None:
         """Forget what cannot come again, and beyond ``most`` also the oldest of what cannot begin again."""
@@ -148,6 +155,8 @@ class Journal:
         if self._closed:
             return
         self._closed = True
+        if self._timer:
+            self._timer.cancel()
         self._thread.submit(self._db.close).result()
         self._thread.shutdown()
 
@@ -156,9 +165,23 @@ class Journal:
     async def _do(self, work: Callable[[], T]) -> T:
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((work, done))  # type: ignore[arg-type]  # a future of something is one of object
+        self._begin_to_write()
+        return await done
+
+    def _later(self, work: Writing) -> None:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[object] = loop.create_future()
+        done.add_done_callback(_look_at)
+        self._waiting.append((work, done))
+        if self._timer is None:
+            self._timer = loop.call_later(LEISURE_SECONDS, self._begin_to_write)
+
+    def _begin_to_write(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write(), name="journal")
-        return await done
 
     async def _write(self) -> None:
         while self._waiting:
@@ -288,6 +311,12 @@ class Journal:
             (now.timestamp(), max(0, self.known - most)),
         ).rowcount
         self.known -= max(0, more)
+
+
+def _look_at(done: asyncio.Future[object]) -> None:
+    """Nobody waits for what could wait; that it failed shows with whatever is written next."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _moment(seconds: float) -> datetime:

@@ -130,6 +130,8 @@ class Obedience:
         with contextlib.suppress(MusterError):
             while await self._outcomes.say_some():
                 pass
+        with contextlib.suppress(MusterError):
+            await self._journal.written()
         self._journal.close()
         self._outputs.close()
 
@@ -345,7 +347,7 @@ class Obedience:
         ended = self._end_of(order.terms, result, order.accepted_at, order.started_at, order.output)
         await self._surely(lambda: self._journal.end(ended))
         self.counts.add("commands_ended", ended.state)
-        self._outcomes.wake()
+        self._outcomes.put(ended)
 
     def _end_of(
         self,

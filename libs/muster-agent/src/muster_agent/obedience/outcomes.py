@@ -34,12 +34,25 @@ class Outcomes:
         self._counts = counts
         self._news = asyncio.Event()
         self._news.set()
+        self._fresh: list[Ended] = []
+        """Ends that came just now: in the journal, which need not be read for them."""
+        self._to_look = True
+        """Whether the journal may have others."""
         self._connected = asyncio.Event()
         self._in_spool = 0
         """Said since the spool was last seen empty."""
 
+    def put(self, ended: Ended) -> None:
+        """This end is in the journal by now."""
+        if len(self._fresh) < WINDOW:
+            self._fresh.append(ended)
+        else:
+            self._to_look = True
+        self._news.set()
+
     def wake(self) -> None:
-        """There is a new end."""
+        """The journal may have an end to say."""
+        self._to_look = True
         self._news.set()
 
     def connected(self) -> None:
@@ -65,15 +78,35 @@ class Outcomes:
         Raises:
             MusterError: the journal or the spool failed; nothing is lost, some may be said again.
         """
-        ends = await self._journal.unsaid(AT_ONCE)
+        ends = await self._some()
         if not ends:
             return 0
-        await self._bus.say(*(self._of_this_run(one) for one in ends))
+        try:
+            await self._bus.say(*(self._of_this_run(one) for one in ends))
+        except MusterError:
+            self._to_look = True  # the journal still has them
+            raise
         failpoints.reached("result-outboxed")
-        await self._journal.said([one.command_id for one in ends], self._clock.now())
+        self._journal.said([one.command_id for one in ends], self._clock.now())
         self._counts.add("ends_said", count=len(ends))
         self._in_spool += len(ends)
         return len(ends)
+
+    async def _some(self) -> list[Ended]:
+        """The next ends to say: from the journal where it may have others, else what came just now."""
+        if self._to_look:
+            self._to_look = False
+            try:
+                ends = await self._journal.unsaid(AT_ONCE)
+            except MusterError:
+                self._to_look = True
+                raise
+            self._to_look |= len(ends) == AT_ONCE
+        else:
+            ends = self._fresh[:AT_ONCE]
+        ids = {one.message_id for one in ends}
+        self._fresh = [one for one in self._fresh if one.message_id not in ids]
+        return ends
 
     def _of_this_run(self, end: Ended) -> Ended:
         """As it was, in the name of the run that says it: an end of another run would be a stranger's."""

@@ -41,6 +41,8 @@ class Output:
         self._thread = thread
         self._news = news
         self._full = False
+        self._touched = False
+        """Whether anything was ever written: then there may be a file."""
         self._file: int | None = None
 
     @property
@@ -61,6 +63,7 @@ class Output:
         if len(data) > room:
             self._full = True
             data = data[:room] + f"\n[truncated: the output is limited to {self._limit} bytes]\n".encode()
+        self._touched = True
         try:
             await self._run(lambda: self._append(data))
         except OSError as error:
@@ -72,6 +75,8 @@ class Output:
     async def finish(self) -> None:
         """All is written; it survives a power cut once this returns."""
         self.finished = True
+        if not self._touched and not self.size:
+            return
         try:
             await self._run(self._close)
         except OSError as error:
