@@ -11,12 +11,14 @@ from health_recovery import metrics
 from health_recovery.adapters.channels import close_channels, open_channels
 from health_recovery.adapters.fence import Fence
 from health_recovery.adapters.fleet import RegistryFleet
+from health_recovery.adapters.ledger import StateStore
 from health_recovery.adapters.sql_health import SqlHealth
 from health_recovery.adapters.sql_history import SqlHistory
 from health_recovery.adapters.sql_notices import SqlNotices
+from health_recovery.adapters.sql_recovery import SqlRecovery
 from health_recovery.adapters.tables import OUTBOX
 from health_recovery.adapters.writer import Writer
-from health_recovery.domain.keys import Key
+from health_recovery.census import Census
 from health_recovery.domain.picture import Picture
 from health_recovery.handlers import Known, from_agents, from_historians, from_readers, from_workers
 from health_recovery.intake import Intake
@@ -25,12 +27,14 @@ from health_recovery.leading import Leader
 from health_recovery.notice_handlers import notice_routes
 from health_recovery.notice_ports import Channel
 from health_recovery.notifying import Notifying
+from health_recovery.recovering import Recovering
+from health_recovery.recovery_handlers import from_ledger, from_operators
 from health_recovery.rounds import Rounds
 from health_recovery.settings import HealthSettings
 from muster_bus import Bus
 from muster_bus.lease import Cell, Lease
 from muster_bus.service import Routes, ServiceBus
-from muster_contracts.health.v1 import HEALTH, RecoveryAct, RecoveryCase
+from muster_contracts.health.v1 import HEALTH
 from muster_runtime import (
     Clock,
     HealthServer,
@@ -102,38 +106,6 @@ class HealthRecovery:
         return term.picture if isinstance(term, Office) else None
 
 
-class NoRecovery:
-    """Nothing is done about anything."""
-
-    acting_count = 0
-    gave_up_count = 0
-    dry_run = True
-
-    def case_of(self, key: Key) -> RecoveryCase | None:  # noqa: ARG002
-        """None has a case."""
-        return None
-
-    def acting(self, key: Key) -> bool:  # noqa: ARG002
-        """Never."""
-        return False
-
-    async def acts_of(self, key: Key, limit: int) -> list[RecoveryAct]:  # noqa: ARG002
-        """Nothing was done."""
-        return []
-
-    async def tried(self, key: Key) -> list[str]:  # noqa: ARG002
-        """Nothing was tried."""
-        return []
-
-    def gave_up(self, key: Key) -> bool:  # noqa: ARG002
-        """Never."""
-        return False
-
-    async def retry(self, key: Key, by: str) -> bool:  # noqa: ARG002
-        """There is nothing to begin anew."""
-        return False
-
-
 class Office:
     """All that a leader has for the time of one term. See ``leading.Term``."""
 
@@ -141,7 +113,7 @@ class Office:
     intake: Intake
     rounds: Rounds
     notifying: Notifying
-    recovering: "NoRecovery"
+    recovering: Recovering
     service: ServiceBus
     tasks: Tasks
 
@@ -152,6 +124,7 @@ class Office:
         self.writer.on_fenced = self._fenced.set
         self.store = SqlHealth(replica.database, self.writer, replica.outbox)
         self.notices = SqlNotices(replica.database, self.writer, replica.outbox)
+        self.acts = SqlRecovery(replica.database, self.writer, replica.outbox)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -163,6 +136,7 @@ class Office:
         self.intake = Intake(self.picture, self.store, clock, settings.judging.flapping())
         self.intake.on_committed = metrics.told
         self._introduce()
+        await self.recovering.load()
         await self.notifying.load()
         async with AsyncExitStack() as stack:
             # Ended in this order: what acts by the clock, what is heard, and last what both write through.
@@ -174,13 +148,17 @@ class Office:
             self.tasks = await stack.enter_async_context(Tasks())
             self.rounds.start(self.tasks)
             self.notifying.start(self.tasks)
+            self.recovering.start(self.tasks)
             yield
 
     def _introduce(self) -> None:
         """Make those who act by the picture, and tell the intake about them."""
         settings, clock = self.replica.settings, self.replica.clock
         view = PictureView(self.picture)
-        self.recovering = NoRecovery()
+        self.recovering = Recovering(
+            judged=view, store=self.acts, ledger=StateStore(lambda: self.service.bus, clock.now),
+            population=Census(self.picture, clock), clock=clock, settings=settings.recovery,
+        )  # fmt: skip
         told = settings.notifications
         self.notifying = Notifying(
             judged=view, store=self.notices, acts=self.recovering,
@@ -192,7 +170,7 @@ class Office:
             give_up=timedelta(seconds=told.give_up_seconds),
             retention=timedelta(days=told.retention_days),
         )  # fmt: skip
-        self.intake.listeners.append(self.notifying.assessed)
+        self.intake.listeners += [self.notifying.assessed, self.recovering.assessed]
 
     def _routes(self, bus: Bus) -> list[Routes]:
         """What is heard, bound to the bus it is heard on."""
@@ -210,6 +188,8 @@ class Office:
             from_historians(self.replica.history, clock),
             from_workers(intake=self.intake, store=self.store, clock=clock),
             notice_routes(notifying=self.notifying, store=self.notices, acts=self.recovering),
+            from_ledger(self.recovering),
+            from_operators(self.recovering, self.acts),
         ]
 
     async def over(self) -> int:

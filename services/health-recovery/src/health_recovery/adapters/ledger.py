@@ -16,7 +16,7 @@ PASSING = frozenset({"unavailable", "internal"})
 class StateStore:
     """See ``recovery_ports.Ledger``."""
 
-    def __init__(self, bus: Bus, now: Callable[[], datetime]) -> None:
+    def __init__(self, bus: Callable[[], Bus], now: Callable[[], datetime]) -> None:
         self._bus, self._now = bus, now
 
     async def submit(self, order: Submit) -> None:
@@ -27,7 +27,7 @@ class StateStore:
             NoWord: nobody knows.
         """
         try:
-            await self._bus.ask(order, timeout=ANSWER_SECONDS)
+            await self._bus().ask(order, timeout=ANSWER_SECONDS)
         except AskFailed as error:
             raise (NoWord if error.code in PASSING else NotTaken)(str(error)) from error
         except NoAnswer as error:
@@ -41,7 +41,7 @@ class StateStore:
         """
         question = FindTargets(occurred_at=self._now(), command_id=command, agent_id=agent, limit=1)
         try:
-            page = await self._bus.ask(question, timeout=ANSWER_SECONDS)
+            page = await self._bus().ask(question, timeout=ANSWER_SECONDS)
         except (AskFailed, NoAnswer) as error:
             raise NoWord(str(error)) from error
         return page.targets[0] if page.targets else None
