@@ -8,7 +8,8 @@ import pytest
 from checks_ground import CheckedMachine, script, tcp
 from packages_ground import EPOCH, settle
 
-from host_agent import handlers
+from host_agent import handlers, metrics
+from host_agent.checked import LOOK_SECONDS, LOOKS, SKIPPED
 from host_agent.checking import Limits
 from host_agent.domain.attention import ATTENTION, Attention
 from host_agent.domain.look import critical, unknown, warning
@@ -18,6 +19,7 @@ from muster_bus.bus import Bus
 from muster_bus.errors import AskError
 from muster_contracts.health.v1 import CheckChanged, CheckList, ChecksRan, Health, ListChecks
 from muster_contracts.package.v1 import PackageState
+from muster_runtime.metrics import Gauge
 from muster_testing.loop_time import NOON
 
 pytestmark = pytest.mark.looptime
@@ -363,3 +365,18 @@ async def test_checks_are_told_to_whom_the_policy_lets_ask() -> None:
         assert not shown.waiting
         with pytest.raises(AskError, match=r"check\.list: this machine's policy does not allow"):
             await strict.handler(question)
+
+
+async def test_a_scrape_shows_how_many_checks_hold_what_and_how_they_look() -> None:
+    machine = CheckedMachine()
+    machine.files.put("web", checks=[tcp("a"), tcp("b", timeout_seconds=0.5), script("c")])
+    machine.sees["web/a"] = DOWN
+    machine.takes["web/b"] = 25.0
+    before = LOOKS.get("tcp", "critical"), SKIPPED.get("tcp", "running")
+    async with machine.checks() as checking:
+        await settle(50)
+        metrics.show_checks(checking)
+        assert Gauge.all["muster_host_agent_checks"].read() == {("critical",): 2, ("ok",): 1}
+    assert LOOKS.get("tcp", "critical") >= before[0] + 8
+    assert SKIPPED.get("tcp", "running") == before[1]
+    assert LOOK_SECONDS.get("tcp") > 0

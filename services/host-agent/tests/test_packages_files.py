@@ -106,6 +106,14 @@ MISTAKES: dict[str, tuple[str | bytes | dict[str, Any], str]] = {
         {"name": "web", "command": ["x"], "checks": [{"name": "c", "check": {"kind": "native"}}]},
         "key 'checks.0.check.kind': 'native': the driver process cannot tell",
     ),
+    "a pattern that is none": (
+        {
+            "name": "web",
+            "command": ["x"],
+            "checks": [{"name": "c", "check": {"kind": "http", "url": "http://x", "body_matches": "(a"}}],
+        },
+        "key 'checks.0.check.http.body_matches': cannot use body_matches '(a': missing ): (a (RE2 syntax)",
+    ),
     "a check of no known kind": (
         {"name": "web", "command": ["x"], "checks": [{"name": "c", "check": {"kind": "ping"}}]},
         "key 'checks.0.check': input tag 'ping' found using 'kind' does not match any of the expected tags",

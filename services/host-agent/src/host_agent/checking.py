@@ -193,8 +193,8 @@ class Checking:
         return states, "/".join(keys[PAGE - 1]) if len(keys) > PAGE else None
 
     def held(self) -> Counter[str]:
-        """How many checks hold what."""
-        return Counter(each.health.value for each in self._checks.values())
+        """How many checks hold what; may be asked from any thread."""
+        return Counter(each.health.value for each in list(self._checks.values()))
 
 
 def batches(results: Sequence[CheckResult]) -> Iterator[list[CheckResult]]:

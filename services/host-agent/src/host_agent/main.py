@@ -123,12 +123,13 @@ async def serve(settings: HostAgentSettings, config: Path, relog: Relog, shutdow
         tasks = await stack.enter_async_context(Tasks())
         sampling = await live(settings, config, relog, agent, bus, tasks)
         speaker = Speaker(agent.agent_id, agent.epoch, agent.version)
-        await stack.enter_async_context(obeying(settings, speaker, bus, SystemClock(), tasks))
+        checking = await stack.enter_async_context(obeying(settings, speaker, bus, SystemClock(), tasks))
         if settings.health_port is not None or settings.health_port_file is not None:
             from host_agent import metrics  # noqa: PLC0415  (an agent nobody scrapes does without)
 
             metrics.show_agent(agent, bus, spool, asyncio.get_running_loop())
             metrics.show_machine(sampling)
+            metrics.show_checks(checking)
             await serve_health(settings, bus, tasks, stack)
         log.info("agent runs", agent_id=agent.agent_id, epoch=agent.epoch, version=VERSION)
         await shutdown.wait()

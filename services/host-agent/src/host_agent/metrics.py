@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from host_agent.checking import Checking
 from host_agent.rounds import Sampling
 from muster_agent import Agent
 from muster_bus.bus import Bus
@@ -32,6 +33,15 @@ def show_agent(agent: Agent, bus: Bus, spool: Spool, loop: asyncio.AbstractEvent
     _total("muster_bus_disconnects_total", "Losses of the broker.", lambda: bus.counters.of("disconnects"))
     Gauge("muster_spool_letters", "Facts that wait for the broker's ack.", waiting)
     _total("muster_spool_dropped_total", "Facts dropped because the spool was full.", lambda: spool.dropped)
+
+
+def show_checks(checking: Checking) -> None:
+    """Show what health checks hold; how often and how they look is counted where they do."""
+
+    def held() -> Figures:
+        return {(health,): count for health, count in checking.held().items()}
+
+    Gauge("muster_host_agent_checks", "Health checks by what they hold.", held, labels=("held",))
 
 
 def show_machine(sampling: Sampling) -> None:

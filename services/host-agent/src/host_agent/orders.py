@@ -9,8 +9,8 @@ from host_agent.adapters.docker_driver import DockerDriver
 from host_agent.adapters.process_driver import ProcessDriver
 from host_agent.adapters.script_runner import SessionRunner
 from host_agent.adapters.systemd_driver import SystemdDriver
+from host_agent.checking import Checking
 from host_agent.domain.speaker import Speaker
-from host_agent.packages import Packages
 from host_agent.packaging import build
 from host_agent.ports import Driver
 from host_agent.settings import HostAgentSettings
@@ -28,8 +28,8 @@ PATIENCE_SECONDS = 3.0
 @asynccontextmanager
 async def obeying(
     settings: HostAgentSettings, speaker: Speaker, bus: Bus, clock: Clock, tasks: Tasks
-) -> AsyncIterator[tuple[Packages, Obedience]]:
-    """Look after packages and obey, until the block ends; packages run on unless they are to end too.
+) -> AsyncIterator[Checking]:
+    """Look after packages and their checks and obey, until the block ends; packages run on or end as set.
 
     Raises:
         ConfigurationError: what has to be remembered of commands cannot be kept.
@@ -62,7 +62,7 @@ async def obeying(
         await obedience.listen()
         tasks.spawn("obedience", obedience.run)
         try:
-            yield packaging.packages, obedience
+            yield packaging.checking
         finally:
             await tasks.cancel("obedience")
             await obedience.stop(PATIENCE_SECONDS)

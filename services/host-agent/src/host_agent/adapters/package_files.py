@@ -12,6 +12,7 @@ from host_agent.domain.dependencies import cycles
 from host_agent.domain.package import Loaded
 from host_agent.domain.specifying import Unusable, name_for, parse
 from host_agent.ports import Described
+from muster_contracts.package.specification import HttpCheck
 from muster_runtime import logger
 
 FILE = "package.json"
@@ -105,6 +106,7 @@ class WatchedPackageFiles:
     def _take(self, file: Path) -> None:
         try:
             loaded = parse(self._bytes(file), file)
+            _search_by(loaded)
         except Unusable as error:
             self._read[file] = str(error)
         except OSError as error:
@@ -160,6 +162,21 @@ class WatchedPackageFiles:
             return
         name = _free(name_for(file.parent.name), found.keys() | {each.name for each in self._good.values()})
         found[name] = Described(name, file, None, problem)
+
+
+def _search_by(loaded: Loaded) -> None:
+    """Refuse patterns that no look could search by.
+
+    Raises:
+        Unusable: one of them is none.
+    """
+    for number, each in enumerate(loaded.spec.checks):
+        if isinstance(each.check, HttpCheck) and each.check.body_matches is not None:
+            from host_agent.adapters.looks.patterns import problem_of  # noqa: PLC0415  (2 MiB)
+
+            if problem := problem_of(each.check.body_matches):
+                key = f"checks.{number}.check.http.body_matches"
+                raise Unusable(f"cannot use {loaded.file}: key '{key}': {problem}")
 
 
 def _signatures(directory: str, *, with_directories: bool) -> dict[str, Signature]:

@@ -8,7 +8,7 @@ from typing import Any
 from host_agent.domain.look import Settled, unknown
 
 MOST_STEPS = 1000
-"""Instructions of a pattern's program; the worst one takes a second or two for 64 KiB, on a thread of its own."""
+"""Instructions of a pattern's program; the worst takes a second or two for 64 KiB, on a thread of its own."""
 
 MEMORY_BYTES = 1 << 20
 """What a pattern may take for its program and for what it remembers."""
@@ -39,6 +39,15 @@ class Pattern:
 def _thread() -> ThreadPoolExecutor:
     """The search lets go of Python's lock, so the loop goes on meanwhile."""
     return ThreadPoolExecutor(1, "patterns")
+
+
+def problem_of(text: str) -> str | None:
+    """What is wrong with a pattern; none, too, where this agent cannot search for any."""
+    try:
+        _compile(text)
+    except Settled as settled:
+        return settled.seen.text if settled.seen.reason == "pattern" else None
+    return None
 
 
 def _compile(text: str) -> Any:
