@@ -78,7 +78,7 @@ class CheckedMachine(Machine):
             manager.sight, self._make, speaker, self, manager.news, LoopClock(), self.limits
         )
         manager.watch(self.checking.package_changed)
-        async with self.checking, manager:
+        async with manager, self.checking:
             yield self.checking
 
     def _make(self, check: Check, sight: Sight) -> Look:

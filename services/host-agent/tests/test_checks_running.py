@@ -380,3 +380,16 @@ async def test_a_scrape_shows_how_many_checks_hold_what_and_how_they_look() -> N
     assert LOOKS.get("tcp", "critical") >= before[0] + 8
     assert SKIPPED.get("tcp", "running") == before[1]
     assert LOOK_SECONDS.get("tcp") > 0
+
+
+async def test_what_a_check_saw_last_is_said_though_the_agent_ends() -> None:
+    machine = CheckedMachine()
+    machine.files.put("web", checks=[tcp()])
+    machine.slow_voice = 0.5
+    async with machine.checks():
+        await settle(8)
+        machine.sees["web/port"] = DOWN
+        while machine.check("web").health is not Health.CRITICAL:
+            await settle(0.1)
+        assert machine.holds("web")[-1] == "ok"
+    assert machine.holds("web")[-1] == "critical"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from host_agent.domain.schedule import FIRST_WITHIN_SECONDS, Beat, share
-from host_agent.scheduling import Scheduler
+from host_agent.scheduling import PATIENCE_SECONDS, Scheduler
 
 beats = st.builds(Beat, st.floats(0.1, 86_400), st.floats(0, 1, exclude_max=True))
 moments = st.floats(0, 1e7)
@@ -157,3 +157,25 @@ async def test_a_place_is_free_again_after_a_look_that_was_cancelled_or_failed(s
     await asyncio.sleep(15)
     assert len(broken.looks) == 2
     assert len(patient.looks) == 2
+
+
+async def test_a_look_that_does_not_end_holds_up_no_end_and_nothing_looks_afterwards() -> None:
+    class Stubborn(Looker):
+        async def look(self, late_seconds: float) -> None:
+            try:
+                await super().look(late_seconds)
+            finally:
+                await asyncio.sleep(60)
+
+    closing = Scheduler(at_once=3, heavy_at_once=1)
+    stubborn, other = Stubborn(1000.0), Looker()
+    closing.add(stubborn, Beat(10.0, 0.0))
+    closing.add(other, Beat(10.0, 0.5))
+    await asyncio.sleep(1)
+    began = asyncio.get_running_loop().time()
+    await closing.close()
+    assert asyncio.get_running_loop().time() - began == pytest.approx(PATIENCE_SECONDS, abs=0.1)
+    closing.add(other, Beat(10.0, 0.5))
+    await asyncio.sleep(100)
+    assert other.looks == []
+    assert stubborn.cancelled

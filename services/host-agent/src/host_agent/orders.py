@@ -54,7 +54,8 @@ async def obeying(
         raise ConfigurationError([str(error)]) from None
     if bus.courier:
         bus.courier.reached = failpoints.reached
-    async with packaging.checking, packaging.packages:
+    # Checks end first, so that what they said last is on the disk when the packages' news is.
+    async with packaging.packages, packaging.checking:
         await handlers.listen_packages(
             bus, speaker.agent_id, packaging.packages, packaging.configurations, packaging.rules
         )

@@ -22,7 +22,7 @@ from muster_runtime import Clock
 
 @dataclass(frozen=True, slots=True)
 class Packaging:
-    """Everything about packages: enter ``checking``, then ``packages``; give ``verbs`` to the obedience."""
+    """Everything about packages: enter ``packages``, then ``checking``; give ``verbs`` to the obedience."""
 
     checking: Checking
     packages: Packages

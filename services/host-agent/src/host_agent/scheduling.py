@@ -13,6 +13,9 @@ CLOSE_SECONDS = 0.002
 """What is due this soon is begun, too: one waking for several."""
 
 
+PATIENCE_SECONDS = 3.0
+"""Looks that go on at the end may take this long to leave nothing behind."""
+
 log = logger(__name__)
 
 
@@ -71,9 +74,12 @@ class Scheduler:
         self._heap: list[tuple[float, int, _Place]] = []
         self._numbers = count()
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def add(self, looker: Looker, beat: Beat) -> None:
-        """Have it look from now on."""
+        """Have it look from now on; after the close nothing looks any more."""
+        if self._closed:
+            return
         place = self._places[looker] = _Place(looker, beat, asyncio.get_running_loop().time())
         self._push(place)
 
@@ -85,13 +91,15 @@ class Scheduler:
                 place.task.cancel()
 
     async def close(self) -> None:
-        """Have none look any more; returns when every look has ended."""
+        """Have none look any more; returns when every look has ended, or is past waiting for."""
+        self._closed = True
         tasks = [place.task for place in self._places.values() if place.task]
         for looker in list(self._places):
             self.remove(looker)
         if self._timer:
             self._timer.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
 
     def _push(self, place: _Place) -> None:
         heappush(self._heap, (place.due, next(self._numbers), place))
