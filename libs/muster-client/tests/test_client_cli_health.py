@@ -576,6 +576,7 @@ def all_the_news() -> list[DurableFact]:
         said(health.RecoveryEnded, agent_id="web-3", act=act("web-3", "web", text="done")),
         said(health.RecoveryDecided, agent_id="web-3",
              act=act("web-3", "web", 4, step="give-up", why="4 acts")),
+        said(health.PackageHealthChanged, **where, was="critical", now=ill_now),
         said(health.PackageHealthChanged, **where, was="ok"),
     ]  # fmt: skip
 
@@ -583,7 +584,7 @@ def all_the_news() -> list[DurableFact]:
 def test_news_of_every_kind_is_watched_from_a_moment_on(muster: Shell, town: Town) -> None:
     facts = all_the_news()
     town.do(town.buses["health-recovery"].say(*facts))
-    words = ("health", "watch", "--agent", "web-3", "--since", "10m", "--count", "10")
+    words = ("health", "watch", "--agent", "web-3", "--since", "10m", "--count", "11")
     lines = muster.lines("health-watch", *words)
     assert [line["event"] for line in lines] == [
         "package-health-changed",
@@ -595,6 +596,7 @@ def test_news_of_every_kind_is_watched_from_a_moment_on(muster: Shell, town: Tow
         "recovery-decided",
         "recovery-ended",
         "recovery-decided",
+        "package-health-changed",
         "package-health-changed",
     ]
     assert {line["agent_id"] for line in lines} == {"web-3"}
@@ -610,8 +612,9 @@ def test_news_of_every_kind_is_watched_from_a_moment_on(muster: Shell, town: Tow
             "✗ critical  incident: check; it makes 2 others ill",
             "incident over (well) after 5 min",
             "recovery does: restart, act 1: check http: no answer",
-            "recovery: restart succeeded: done",
+            "recovery: restart succeeded",
             "recovery gives up: 4 acts",
+            "✗ critical  still, check http: no answer within 5 s",
             "was ok, is gone",
         ],
         strict=True,

@@ -5,6 +5,7 @@ from typing import Any
 
 from muster_client.humanise import duration
 from muster_client.outputs import HealthLine
+from muster_contracts.command.v1 import CommandState
 from muster_contracts.health.v1 import (
     ChecksRan,
     Health,
@@ -99,7 +100,8 @@ def act(fact: RecoveryDecided | RecoveryEnded) -> str:
     """What recovery does, would do, or did, and why or how it ended."""
     one: RecoveryAct = fact.act
     if isinstance(fact, RecoveryEnded):
-        return f"recovery: {one.step} {one.state or 'ended'}" + (f": {one.text}" if one.text else "")
+        failed = one.text and one.state is not CommandState.SUCCEEDED
+        return f"recovery: {one.step} {one.state or 'ended'}" + (f": {one.text}" if failed else "")
     if one.step is Step.GIVE_UP:
         return "recovery gives up" + (f": {one.why}" if one.why else "")
     would = "would do" if one.dry_run else "does"

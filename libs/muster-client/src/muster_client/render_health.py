@@ -12,6 +12,7 @@ from muster_client.health_news import because
 from muster_client.outputs import HealthLine, HealthListed
 from muster_client.render import PIPE_WIDTH, is_plain, row, table
 from muster_client.render_orders import state
+from muster_contracts.command.v1 import CommandState
 from muster_contracts.fleet.v1 import Presence
 from muster_contracts.health.v1 import (
     HEALTH,
@@ -515,7 +516,7 @@ def case_lines(one: RecoveryCase, now: datetime) -> list[Text]:
     lines = [Text(acts_so_far)]
     if one.next_step:
         lines.append(Text(f"next: {next_of(one, now)}"))
-    if one.hold or one.gave_up_at:
+    if one.hold or one.hold_text or one.gave_up_at:
         lines.append(Text("held: ").append_text(held(one, now)))
     return lines
 
@@ -534,9 +535,14 @@ def acts(lines: Iterable[RecoveryAct], now: datetime, *, about: bool = True) -> 
             str(line.attempt),
             humanise.ago(line.decided_at, now),
             outcome(line),
-            "\n".join(filter(None, [line.why, line.text])),
+            "\n".join(filter(None, [line.why, ended(line)])),
         )
     return made
+
+
+def ended(one: RecoveryAct) -> str:
+    """How its command ended; that what succeeded is done needs no saying."""
+    return "" if one.state is CommandState.SUCCEEDED else one.text
 
 
 def outcome(one: RecoveryAct) -> Text:
