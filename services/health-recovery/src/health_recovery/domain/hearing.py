@@ -134,7 +134,9 @@ def _check_changed(picture: Picture, fact: CheckChanged, touched: Touched, at: d
     if package is None:
         return
     held = next((one for one in package.checks if one.name == fact.check), None)
-    if not supersedes(stamp, held.stamp if held else _left_out(package, fact.check), epoch):
+    if not supersedes(stamp, held.stamp if held else None, epoch):
+        return
+    if held is None and _left_out(package, fact.check, stamp, epoch):
         return
     others = [one for one in package.checks if one.name != fact.check]
     if fact.now is not None:
@@ -149,9 +151,11 @@ def _check_changed(picture: Picture, fact: CheckChanged, touched: Touched, at: d
     _put(picture, replace(package, checks=checks), touched, at)
 
 
-def _left_out(package: Package, check: str) -> Stamp | None:
-    """When it was said that there is no such check; null if it was not."""
-    return package.described if check not in package.description.checks else None
+def _left_out(package: Package, check: str, stamp: Stamp, epoch: str | None) -> bool:
+    """Whether it was said, then or later, that there is no such check."""
+    if package.described is None or check in package.description.checks:
+        return False
+    return supersedes(package.described, stamp, epoch)
 
 
 def _packages_found(picture: Picture, fact: PackagesFound, touched: Touched, at: datetime) -> None:
@@ -160,6 +164,9 @@ def _packages_found(picture: Picture, fact: PackagesFound, touched: Touched, at:
         return
     picture.put_host(replace(host, found=stamp))
     there = set(fact.packages)
+    for name in sorted(there - picture.of_agent(host.id).keys()):
+        # Else word of it from before the list, still on its way, would be taken for word of what is gone.
+        _put(picture, Package(Key(host.id, name)), touched, at)
     for name, package in list(picture.of_agent(host.id).items()):
         if name not in there and supersedes(stamp, package.last_said, host.epoch):
             _remove(picture, package.key, touched, at)
@@ -219,7 +226,8 @@ def _known(picture: Picture, key: Key, stamp: Stamp) -> Package | None:
     if package := picture.get(key):
         return package
     host = picture.host(key.agent)
-    return Package(key) if supersedes(stamp, host.found, host.epoch) else None
+    later_list = host.found is not None and supersedes(host.found, stamp, host.epoch)
+    return None if later_list else Package(key)
 
 
 def _put(picture: Picture, package: Package, touched: Touched, at: datetime) -> None:
