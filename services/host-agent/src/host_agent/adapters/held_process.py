@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from host_agent.adapters import process_tree
 from host_agent.adapters.process_tree import Process, Status
@@ -45,6 +45,7 @@ class Held:
         self._mains = mains
         mains.add(process.pid)
         self._known: set[Process] = set()
+        self._killed: set[Process] = set()
         self._thorough = not child
         self._finishing: asyncio.Task[None] | None = None
         asyncio.get_running_loop().add_reader(handle, self._on_end)
@@ -84,9 +85,12 @@ class Held:
     def signal_tree(self, number: int) -> None:
         """Send a signal to all; again, while there are new ones."""
         done: set[Process] = set()
-        while fresh := [one for one in self.members() if one.process not in done]:
-            process_tree.signal_all(fresh, number)
-            done |= {one.process for one in fresh}
+        while fresh := {one.process: one for one in self.members() if one.process not in done}:
+            done |= set(fresh)
+            if number == signal.SIGKILL:
+                # Before it is sent: the end of the main process, and with it the burial, may come meanwhile.
+                self._killed |= set(fresh)
+            process_tree.signal_all(fresh.values(), number)
 
     async def kill(self) -> Exit:
         """SIGKILL to all, until nothing is left."""
@@ -114,10 +118,14 @@ class Held:
         pause = AGAIN_SECONDS
         while left := await self._look():
             process_tree.signal_all(left, signal.SIGKILL)
+            self._killed |= {status.process for status in left}
             await asyncio.sleep(pause)
-            _bury_orphans(left)
+            _bury_orphans(self._killed)
             pause = min(LONGEST_SECONDS, pause * 2)
+        # Whoever lost its parent after the last look has come to us by now.
+        _bury_orphans(self._killed)
         if self._child:
+            _bury_group(self.process.pid)
             _bury(self.process.pid)
         self._release()
         self._mains.discard(self.process.pid)
@@ -150,12 +158,19 @@ def _exit_code(pid: int) -> int | None:
     return told.si_status if told.si_code == os.CLD_EXITED else -told.si_status
 
 
-def _bury_orphans(left: list[Status]) -> None:
+def _bury_orphans(killed: Iterable[Process]) -> None:
     """Those that came to us; others have parents, or come to us once these are dead."""
-    for status in left:
-        now = status.process.status()
+    for process in killed:
+        now = process.status()
         if now and not now.alive and now.parent == os.getpid():
-            _bury(status.pid)
+            _bury(process.pid)
+
+
+def _bury_group(main: int) -> None:
+    """Those of a main process's own group that came to us and had died before anybody looked at them."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitid(os.P_PGID, main, os.WEXITED | os.WNOHANG):
+            pass
 
 
 def _bury(pid: int) -> None:

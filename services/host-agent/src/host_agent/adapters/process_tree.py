@@ -156,6 +156,7 @@ def left_to_us(run: str, main: Process, known: AbstractSet[Process], mains: Abst
         if pid not in mains
         and (status := look(pid))
         and status.alive
+        and status.began >= main.began  # which spares a look into the environments of older ones
         and (status.session == main.pid or status.process in known or is_marked(pid, run))
     ]
     return family(orphans)
