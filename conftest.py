@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Generator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -18,6 +19,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("muster")
 
+WHOLE = Path(__file__).with_name("tests")
+"""Tests of the whole system."""
 NO_SKIPS = os.environ.get("MUSTER_NO_SKIPS") == "1"
 
 
@@ -64,6 +67,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     wanted = [tool for mark in item.iter_markers("needs") for tool in mark.args]
     if lacking := [tool for tool in wanted if missing(tool)]:
         pytest.skip(f"needs {', '.join(lacking)}{ELSEWHERE if 'ordinary-user' in lacking else LACKS}")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many again as there are cores, four at most: many tests wait for what others do."""
+    return min((os.cpu_count() or 1) * 3 // 2, 4)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no worker goes on alone for minutes.
+
+    Those with a soak test come first, then those of the whole system; else the order stays at random.
+    """
+    soaked = {item.path for item in items if item.get_closest_marker("soak")}
+    items.sort(key=lambda item: (item.path not in soaked, WHOLE not in item.path.parents))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -12,8 +12,10 @@ conftests := "$(" + ours + " '*conftest.py')"
 # What is derived from the contracts and committed; each takes --write or --check.
 generators := "muster_contracts.generate muster_bus.generate muster_client.outputs"
 
-# Test processes: one per core, four at most.
+# How many test processes: conftest.py says, unless this does. A file's tests go to one, which so makes its servers
+# and containers once; the files go out in the order conftest.py gives them.
 workers := env("MUSTER_TEST_WORKERS", "auto")
+spread := "--dist loadfile --no-loadscope-reorder"
 
 [private]
 default:
@@ -22,12 +24,12 @@ default:
 [doc("Run the tests that need nothing but Python; arguments go to pytest")]
 [group("test")]
 test *args:
-    '{{ python }}' -m pytest -n {{ workers }} --maxprocesses 4 -m "not soak" {{ args }}
+    '{{ python }}' -m pytest -n {{ workers }} {{ spread }} -m "not soak" {{ args }}
 
 [doc("Run every test, the long ones and those that need outside tools too")]
 [group("test")]
 test-all *args:
-    '{{ python }}' -m pytest -n {{ workers }} --maxprocesses 4 {{ args }}
+    '{{ python }}' -m pytest -n {{ workers }} {{ spread }} {{ args }}
 
 [doc("Measure: the targets of the benchmarks, one line each")]
 [group("test")]

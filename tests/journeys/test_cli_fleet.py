@@ -53,10 +53,11 @@ class Household:
 
 
 def eventually(condition: Callable[[], Any], seconds: float = 30) -> Any:
-    """What ``condition`` gives once it is true; a command's own time is wait enough between two looks."""
+    """What ``condition`` gives once it is true; each look takes from whoever is waited for."""
     deadline = time.monotonic() + seconds
     while not (outcome := condition()):
         assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.25)
     return outcome
 
 

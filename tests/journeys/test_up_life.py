@@ -103,11 +103,14 @@ class Home:
 
 
 def eventually(condition: Callable[[], Any], seconds: float = 40) -> Any:
-    """What ``condition`` gives once it is true."""
+    """What ``condition`` gives once it is true.
+
+    Most conditions are commands, and each takes a third of a second from whoever is waited for.
+    """
     deadline = time.monotonic() + seconds
     while not (outcome := condition()):
         assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.02)
+        time.sleep(0.25)
     return outcome
 
 
