@@ -6,8 +6,8 @@ from itertools import pairwise
 import pytest
 from packages_ground import Machine, settle
 
-from host_agent.packages import Failed, Refused
 from host_agent.ports import CannotRun
+from host_agent.troubles import Failed, Refused
 from muster_contracts.package.v1 import PackageState, StopSignal
 
 pytestmark = pytest.mark.looptime

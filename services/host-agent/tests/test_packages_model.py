@@ -10,8 +10,9 @@ from memory_driver import MemoryDriver
 from packages_ground import Machine, settle
 
 from host_agent.domain.package import Loaded, Run
-from host_agent.packages import Failed, Packages, Refused
+from host_agent.packages import Packages
 from host_agent.ports import CannotRun
+from host_agent.troubles import Failed, Refused
 from muster_contracts.package.v1 import PackageState
 
 NAMES = ("a", "b", "c", "d")

@@ -6,8 +6,9 @@ from typing import TypeVar
 from host_agent.checking import Checking
 from host_agent.domain.speaker import Speaker
 from host_agent.hiding import without_secrets
-from host_agent.packages import Packages, Refused
+from host_agent.packages import Packages
 from host_agent.ports import CannotRun, CannotUse, ConfigurationFiles, Pulse, Rules
+from host_agent.troubles import Refused
 from muster_bus.bus import Bus
 from muster_bus.errors import AskError
 from muster_contracts.health.v1 import CheckList, ListChecks

@@ -1,20 +1,22 @@
 """The packages of this machine: wanted as commands and package.json say, seen as their keepers see them."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import Self
 
 from host_agent.domain import dependencies
 from host_agent.domain.attention import Sight
-from host_agent.domain.package import Loaded, Usage
+from host_agent.domain.package import Loaded
 from host_agent.domain.reconciling import Needs
 from host_agent.domain.speaker import Speaker
 from host_agent.introducing import Introducing
 from host_agent.keeping import Change, Keeper, World
 from host_agent.news import News
-from host_agent.ports import CannotRun, Driver, PackageFiles, Probe, Voice, Wish, Wishes
+from host_agent.ports import Driver, PackageFiles, Probe, Voice, Wish, Wishes
+from host_agent.showing import Showing, command, version
+from host_agent.troubles import Failed, Refused
 from muster_bus.errors import MusterError
 from muster_contracts.ids import boot_of
 from muster_contracts.package import v1
@@ -24,57 +26,12 @@ from muster_runtime import Clock, Tasks, logger
 LOOK_SECONDS = 0.5
 """Between looks for changed files."""
 
-USAGE_SECONDS = 2.0
-"""How long a driver may take to tell what a package uses; then that is not known."""
-
 PAGE = 100
 """Packages in one answer."""
 
 SHOWN_PIDS = 200
 
 log = logger(__name__)
-
-
-class Refused(MusterError):
-    """Cannot do this to a package as things are; nothing was done. ``reason`` is stable, for programs.
-
-    Reasons: not-found, invalid, dependents, state.
-    """
-
-    def __init__(self, text: str, reason: str) -> None:
-        super().__init__(text)
-        self.reason = reason
-
-
-class Failed(MusterError):
-    """It was tried, and the package is not as it should be. ``reason`` is its state, or the driver's."""
-
-    def __init__(self, text: str, reason: str, exit_code: int | None = None) -> None:
-        super().__init__(text)
-        self.reason = reason
-        self.exit_code = exit_code
-
-
-class Drivers:
-    """Drivers by kind, each made when first needed: an agent without containers does not load docker."""
-
-    def __init__(self, makers: Mapping[str, Callable[[], Driver]]) -> None:
-        self._makers = makers
-        self._made: dict[str, Driver] = {}
-
-    def __call__(self, package: Loaded) -> Driver:
-        """The driver of a package.
-
-        Raises:
-            CannotRun: this agent has none of this kind.
-        """
-        kind = package.spec.driver.value
-        if kind not in self._made:
-            if kind not in self._makers:
-                text = f"cannot start package {package.name}: this agent has no driver {kind}"
-                raise CannotRun(text, "no-driver")
-            self._made[kind] = self._makers[kind]()
-        return self._made[kind]
 
 
 class Packages:
@@ -95,7 +52,6 @@ class Packages:
         self._files = files
         self._wishes = wishes
         self._speaker = speaker
-        self._clock = clock
         self._keepers: dict[str, Keeper] = {}
         self._world = World(drivers, self, wishes, probe, clock, boot_of(speaker.epoch))
         self._tasks = Tasks(pause) if pause else Tasks()
@@ -103,7 +59,7 @@ class Packages:
         self._introducing = Introducing(speaker, self.news, clock)
         self._watchers: list[Callable[[str], None]] = []
         self._seen = asyncio.Event()
-        self._cpu: dict[str, tuple[str, float, float]] = {}
+        self._showing = Showing(clock)
         self._closing = False
         self._numbers = count(1)
 
@@ -153,7 +109,7 @@ class Packages:
 
     def _drop(self, name: str) -> None:
         self._keepers.pop(name, None)
-        self._cpu.pop(name, None)
+        self._showing.forget(name)
         self._introduce()
 
     def _introduce(self) -> None:
@@ -352,7 +308,7 @@ class Packages:
             Refused: there is no such package.
         """
         keeper = self._keeper(name)
-        return keeper.state, keeper.run.pid if keeper.run else None, _version(keeper)
+        return keeper.state, keeper.run.pid if keeper.run else None, version(keeper)
 
     def runs(self, name: str) -> bool:
         """Whether a package has a process."""
@@ -411,8 +367,8 @@ class Packages:
         """Packages behind ``after`` by name, one page of them, and the last name if there are more."""
         names = [name for name, _ in self._all() if after is None or name > after]
         shown = [self._keepers[name] for name in names[:PAGE]]
-        usages = await asyncio.gather(*(self._usage(keeper) for keeper in shown))
-        packages = [self._package(keeper, usage) for keeper, usage in zip(shown, usages, strict=True)]
+        usages = await asyncio.gather(*(self._showing.usage(keeper) for keeper in shown))
+        packages = [self._showing.package(keeper, usage) for keeper, usage in zip(shown, usages, strict=True)]
         return packages, names[PAGE - 1] if len(names) > PAGE else None
 
     async def detail(self, name: str) -> v1.PackageDetail:
@@ -422,13 +378,13 @@ class Packages:
             Refused: there is no such package.
         """
         keeper = self._keeper(name)
-        usage = await self._usage(keeper)
+        usage = await self._showing.usage(keeper)
         spec = keeper.active.spec if keeper.active else None
         return v1.PackageDetail(
             agent_id=self._speaker.agent_id,
-            package=self._package(keeper, usage),
+            package=self._showing.package(keeper, usage),
             description=spec.description if spec else "",
-            command=_command(keeper.active),
+            command=command(keeper.active),
             user=spec.user if spec else None,
             environment=sorted(spec.environment) if spec else [],
             secrets=sorted(spec.secrets) if spec else [],
@@ -447,41 +403,6 @@ class Packages:
         if keeper.active is None:
             raise Refused(f"cannot read the log of package {name}: {keeper.problem}", "invalid")
         return await keeper.driver().read_log(keeper.active, lines, from_offset)
-
-    async def _usage(self, keeper: Keeper) -> Usage:
-        package, run = keeper.active, keeper.run
-        if run is None or package is None:
-            return Usage()
-        try:
-            async with asyncio.timeout(USAGE_SECONDS):
-                return await keeper.driver().usage(package, run)
-        except (CannotRun, TimeoutError, OSError):
-            return Usage()
-
-    def _package(self, keeper: Keeper, usage: Usage) -> v1.Package:
-        active = keeper.active
-        file = keeper.described.file if keeper.described else active and active.file
-        return v1.Package(
-            name=keeper.name, version=_version(keeper), driver=active.spec.driver if active else None,
-            state=keeper.state, since=keeper.since, wanted=keeper.wanted,
-            pid=keeper.run.pid if keeper.run else None, uptime_seconds=keeper.uptime_seconds,
-            restarts=keeper.restarts, processes=len(usage.pids), memory_bytes=usage.memory_bytes,
-            cpu_percent=self._cpu_percent(keeper, usage),
-            depends_on=list(active.spec.depends_on) if active else [],
-            problem=keeper.problem[:2000] if keeper.problem else None,
-            exit_code=keeper.exit_code, file=str(file) if file else None,
-        )  # fmt: skip
-
-    def _cpu_percent(self, keeper: Keeper, usage: Usage) -> float | None:
-        """Of one CPU since the look before; none at the first look at a run."""
-        if usage.cpu_seconds is None or keeper.run is None:
-            return None
-        now, run = self._clock.monotonic(), keeper.run.id
-        before = self._cpu.get(keeper.name)
-        self._cpu[keeper.name] = (run, now, usage.cpu_seconds)
-        if before is None or before[0] != run or now - before[1] < 0.01:
-            return None
-        return round(max(0.0, usage.cpu_seconds - before[2]) / (now - before[1]) * 100, 1)
 
 
 _RUNS = (PackageState.RUNNING, PackageState.PAUSED)
@@ -530,14 +451,3 @@ async def _until_down(keeper: Keeper) -> None:
         return keeper.refuses_to_stop or keeper.state in (PackageState.STOPPED, PackageState.INVALID)
 
     await keeper.until(down)
-
-
-def _version(keeper: Keeper) -> str:
-    return keeper.active.spec.version if keeper.active else ""
-
-
-def _command(package: Loaded | None) -> list[str]:
-    if package is None:
-        return []
-    spec = package.spec
-    return spec.command or [each for each in (spec.unit or spec.image,) if each]

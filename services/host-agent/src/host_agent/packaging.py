@@ -12,7 +12,8 @@ from host_agent.adapters.wishes import FileWishes
 from host_agent.checking import Checking, Limits, MakeLookAt
 from host_agent.domain.attention import Sight
 from host_agent.domain.speaker import Speaker
-from host_agent.packages import Drivers, Packages
+from host_agent.drivers import Drivers
+from host_agent.packages import Packages
 from host_agent.ports import ConfigurationFiles, Driver, Look, LookContext, ScriptRunner, Voice
 from host_agent.settings import HostAgentSettings
 from host_agent.verbs import Verbs

@@ -8,9 +8,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from host_agent.domain.policy import Script
-from host_agent.packages import Failed, Packages
-from host_agent.packages import Refused as PackageRefused
+from host_agent.packages import Packages
 from host_agent.ports import CannotRun, CannotUse, ConfigurationFiles, Rules, ScriptRunner, Task
+from host_agent.troubles import Failed
+from host_agent.troubles import Refused as PackageRefused
 from muster_agent.obedience import Admitted, Refused, Result, Work
 from muster_contracts.command.v1 import CommandState, Precondition, Terms
 from muster_contracts.package import v1
