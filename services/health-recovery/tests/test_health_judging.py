@@ -117,6 +117,20 @@ def test_the_worst_check_decides_and_unknown_ones_are_left_aside() -> None:
     assert (desk.health("web@a"), desk.get("web@a").judged.base.check) == ("warning", "c")
 
 
+@pytest.mark.parametrize(("before", "then"), [("ok", "ok"), ("critical", "unknown")])
+def test_after_a_start_a_well_package_stays_well_until_a_look_and_of_an_ill_one_nobody_can_tell(
+    before: str, then: str
+) -> None:
+    desk = Desk()
+    desk.tell(state("web@a"), check("web@a", before))
+    desk.tell(state("web@a", "starting", later(1)), check("web@a", "unknown", later(1), reason="stopped"))
+    assert desk.health("web@a") == before
+    desk.tell(state("web@a", "running", later(2)))
+    assert desk.health("web@a") == then
+    desk.tell(check("web@a", "ok", later(3)))
+    assert desk.health("web@a") == "ok"
+
+
 def test_only_a_liveness_check_lets_recovery_act() -> None:
     desk = Desk()
     desk.tell(state("web@a"), check("web@a", "critical", purpose=Purpose.READINESS, check="ready"))

@@ -19,6 +19,13 @@ SETTLE_SECONDS = 60.0
 RANK = {Health.UNKNOWN: 0, Health.OK: 1, Health.WARNING: 2, Health.CRITICAL: 3}
 """Of several the highest counts; unknown only where there is nothing else."""
 
+WELL = frozenset({Health.OK, Health.WARNING})
+NOT_LOOKED = frozenset({"new", "stopped", "changed"})
+"""Why an agent says that a check is unknown when nobody has looked since the package was started again."""
+OF_RUNNING = frozenset({"running", "check"})
+"""Judgements that a start leaves as they are until somebody has looked; what was critical is unknown then,
+so that recovery does not act again on what it has just mended."""
+
 TRANSIENT = frozenset({PackageState.STARTING, PackageState.STOPPING, PackageState.BACKOFF})
 
 ABSENT = {
@@ -81,6 +88,8 @@ def _running(seen: Seen, _: datetime) -> Base:
         return Base(Health.OK, "running")
     if not known:
         first = seen.checks[0]
+        if first.reason in NOT_LOOKED and seen.settled.health in WELL and seen.settled.reason in OF_RUNNING:
+            return seen.settled
         return Base(Health.UNKNOWN, "check", _said_by(first), first.name)
     worst = max(known, key=lambda one: (RANK[one.health], one.purpose is Purpose.LIVENESS))
     if worst.health is Health.OK:
