@@ -1,7 +1,7 @@
 """The picture: the whole fleet in memory, with the indexes that make a change cost only what it touches.
 
 Records are immutable; the picture holds the present ones. What a batch replaced can be put back, so that
-the picture never shows for long what the database did not take (decision 2).
+the picture never shows for long what the database did not take (decision 4).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
