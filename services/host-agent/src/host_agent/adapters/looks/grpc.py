@@ -21,6 +21,9 @@ MOST_BYTES = 1 << 18
 
 READ_BYTES = 1 << 14
 
+SETTINGS = b"\x04"
+"""The type of the first frame of every server, in its fourth byte (RFC 9113, 3.4)."""
+
 
 class GrpcLook:
     """Implements ``host_agent.ports.Look``."""
@@ -73,6 +76,9 @@ class Call:
             while not self._over:
                 writer.write(self._connection.data_to_send())
                 data = await reader.read(READ_BYTES)
+                if received == 0 and data[3:4] not in {b"", SETTINGS}:
+                    # By its first bytes h2 would wait for megabytes of a frame that is none.
+                    raise Settled(self._no_answer("does not speak HTTP/2 as gRPC wants it"))
                 received += len(data)
                 if not data:
                     raise Settled(
