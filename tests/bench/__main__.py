@@ -39,6 +39,7 @@ BENCHMARKS = {
     "B18": Benchmark("tests.bench.b18_cold_start", 120),
     "B19": Benchmark("tests.bench.b19_codec", 60),
     "H1": Benchmark("tests.bench.h01_checks", 300),
+    "H2": Benchmark("tests.bench.h02_judging", 420),
 }
 
 

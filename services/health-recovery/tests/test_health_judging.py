@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from health_desk import Desk, key
@@ -555,3 +556,24 @@ def test_a_day_with_an_hour_of_failure_is_as_anybody_would_reckon_it() -> None:
     )
     assert sums.percent == pytest.approx(100 * 23 / 24)
     assert (sums.failures, sums.mean_to_recovery, sums.mean_between_failures) == (1, 3600, 23 * 3600)
+
+
+# The README ------------------------------------------------------------------------------------------
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_table_of_the_readme_is_what_the_code_does() -> None:
+    rows = [line.strip("|").split("|") for line in README.read_text().splitlines() if line.startswith("| ")]
+    table = {
+        name.strip(): (health.strip(), {one.strip() for one in reasons.split(",")})
+        for states, health, reasons in (row for row in rows if len(row) == 3)
+        for name in states.split(",")
+    }
+    for one in PackageState:
+        desk = Desk()
+        desk.tell(state("web@a", "running"), state("web@a", one, later(1)))
+        desk.at(later(100))
+        health, reasons = table[one.value]
+        assert desk.reason("web@a") in reasons
+        assert desk.health("web@a") in health or one is PackageState.RUNNING

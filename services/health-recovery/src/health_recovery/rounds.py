@@ -68,8 +68,18 @@ class Rounds:
     async def forget(self) -> None:
         """Delete history that is older than it is kept; what lasts stays, however old it is."""
         before = self.clock.now() - timedelta(days=self.history_days)
-        while await self.store.forget(before):
-            pass
+
+        def forget_windows(picture: Picture, _: Touched, __: datetime) -> None:
+            picture.set_windows(
+                {name: one for name, one in picture.windows.items() if one.told.until > before}
+            )
+
+        try:
+            while await self.store.forget(before):
+                pass
+            await self.intake.do(forget_windows)
+        except (Unavailable, Fenced) as error:
+            log.warning("cannot forget old history now", why=str(error))
 
     def complaints(self) -> list[str]:
         """What is wrong now, for people; empty when all is well."""
