@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,7 +52,11 @@ class Packages:
         return {one.pid for one in psutil.process_iter(["cmdline"]) if self._is_ours(one)}
 
     def _is_ours(self, process: psutil.Process) -> bool:
-        return any(f"{self.directory}/p" in word for word in process.info["cmdline"] or ())
+        # A child that is not yet what it will be looks like its package, but begins no session.
+        ours = any(f"{self.directory}/p" in word for word in process.info["cmdline"] or ())
+        with contextlib.suppress(ProcessLookupError):
+            return ours and os.getsid(process.pid) == process.pid
+        return False
 
     def end(self) -> None:
         while alive := self.alive():
