@@ -14,6 +14,7 @@ import pytest
 
 from muster_bus import Bus
 from muster_bus.broker import render
+from muster_bus.ending import end
 from muster_bus.lease import Cell, Entry, Lease, Refused, Unreachable
 from muster_bus.streams import LEASES_BYTES, LIMITS
 from muster_testing.chaos_proxy import ChaosProxy
@@ -252,3 +253,19 @@ def test_the_leases_fit_the_store_beside_all_streams() -> None:
     promised = re.search(r"max_file_store: (\d+)", render([], port=1, store_dir=Path("/nowhere")))
     assert promised
     assert sum(limits.max_bytes for limits in LIMITS.values()) + LEASES_BYTES <= int(promised[1])
+
+
+async def test_a_task_that_loses_its_first_cancellation_is_ended_all_the_same() -> None:
+    lost = []
+
+    async def deaf_once() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            lost.append("the first")
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(deaf_once())
+    await asyncio.sleep(0)
+    await end(task)
+    assert (task.cancelled(), lost) == (True, ["the first"])

@@ -17,6 +17,7 @@ from typing import Any
 
 from nats import errors as nats_errors
 
+from muster_bus.ending import end
 from muster_bus.errors import MusterError, NotPermitted, TooLarge
 from muster_bus.link import Link
 from muster_bus.metrics import Counters
@@ -107,8 +108,7 @@ class Courier:
         if self._link.up.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._resting.wait(), seconds)
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        await end(self._task)
 
     async def _work(self) -> None:
         failures = 0

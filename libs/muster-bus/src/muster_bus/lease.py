@@ -24,6 +24,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
 
 from muster_bus.bus import Bus
+from muster_bus.ending import end
 from muster_bus.errors import MusterError, NotPermitted
 from muster_bus.streams import LEASES, lease_subject
 
@@ -155,8 +156,7 @@ class Lease:
     async def release(self) -> None:
         """Give it back, so that nobody has to wait for it; harmless if it is not held."""
         if self._keeping:
-            self._keeping.cancel()
-            await asyncio.wait([self._keeping])
+            await end(self._keeping)
         if self.valid:
             # Where it cannot be freed, the others wait until it is not renewed.
             with contextlib.suppress(Refused, Unreachable):

@@ -10,6 +10,7 @@ from typing import Self
 from nats.errors import Error as NatsError
 
 from muster_bus.bus import Bus
+from muster_bus.ending import end
 from muster_bus.service.mounting import LentBroker, Watched, mount
 from muster_bus.service.pulling import BoundJetStream
 from muster_bus.service.routes import Route, Routes, Way
@@ -75,8 +76,7 @@ class ServiceBus:
         """Take nothing more, and finish what is being worked on."""
         self.bus.client.leave()
         if self._watching:
-            self._watching.cancel()
-            await asyncio.wait([self._watching])
+            await end(self._watching)
         if self._broker.running:
             with contextlib.suppress(ExceptionGroup):
                 await self._broker.give_back()
