@@ -118,18 +118,85 @@ def test_the_worst_check_decides_and_unknown_ones_are_left_aside() -> None:
     assert (desk.health("web@a"), desk.get("web@a").judged.base.check) == ("warning", "c")
 
 
-@pytest.mark.parametrize(("before", "then"), [("ok", "ok"), ("critical", "unknown")])
-def test_after_a_start_a_well_package_stays_well_until_a_look_and_of_an_ill_one_nobody_can_tell(
-    before: str, then: str
-) -> None:
+@pytest.mark.parametrize("before", ["ok", "warning", "critical"])
+def test_a_package_that_is_started_again_is_as_it_was_until_a_check_has_looked(before: str) -> None:
     desk = Desk()
     desk.tell(state("web@a"), check("web@a", before))
     desk.tell(state("web@a", "starting", later(1)), check("web@a", "unknown", later(1), reason="stopped"))
-    assert desk.health("web@a") == before
     desk.tell(state("web@a", "running", later(2)))
-    assert desk.health("web@a") == then
-    desk.tell(check("web@a", "ok", later(3)))
+    base = desk.get("web@a").judged.base
+    assert (base.health.value, base.stale) == (before, before == "critical")
+    assert desk.tell(state("web@a", "running", later(3))).events == []
+    desk.tell(check("web@a", "ok", later(4)))
     assert desk.health("web@a") == "ok"
+    toggled = [] if before == "ok" else ["web@a ok"]
+    assert desk.news() == [f"web@a {before}", *toggled], "a restart is no news of its own"
+
+
+def test_it_is_held_by_the_check_that_made_it_ill_and_by_no_other() -> None:
+    """One that looks once an hour does not keep a package ill that it never called so."""
+    desk = Desk()
+    desk.tell(state("web@a"), check("web@a", "critical", check="page"), check("web@a", "ok", check="tls"))
+    reset = [
+        check("web@a", "unknown", later(1), check=name, reason="stopped") for name in ("page", "tls", "port")
+    ]
+    desk.tell(state("web@a", "starting", later(1)), *reset, state("web@a", "running", later(2)))
+    desk.tell(check("web@a", "ok", later(3), check="port"))
+    assert (desk.health("web@a"), desk.get("web@a").judged.base.stale) == ("critical", True)
+    desk.tell(check("web@a", "ok", later(4), check="page"))
+    assert desk.health("web@a") == "ok"
+
+
+@pytest.mark.parametrize(
+    ("ended", "held"), [("exited", "critical"), ("failed", "critical"), ("stopped", "ok")]
+)
+def test_what_did_not_run_is_as_it_was_until_the_first_look(ended: str, held: str) -> None:
+    desk = Desk()
+    desk.tell(state("web@a", ended), check("web@a", "unknown", reason="stopped"))
+    desk.tell(state("web@a", "starting", later(1)), state("web@a", "running", later(2)))
+    assert desk.health("web@a") == held
+    assert desk.get("web@a").judged.base.stale is (held == "critical")
+    desk.tell(check("web@a", "critical", later(3), check="http"))
+    assert (desk.health("web@a"), desk.get("web@a").judged.base.stale) == ("critical", False)
+
+
+def test_a_package_in_a_crash_loop_is_ill_until_it_has_run_for_long_enough() -> None:
+    desk = Desk()
+    desk.tell(state("flaky@a", "crash_loop", text="ended 5 times"))
+    for second in range(10, 100, 30):
+        desk.tell(state("flaky@a", "starting", later(second)))
+        desk.tell(state("flaky@a", "running", later(second + 1)))
+        assert (desk.health("flaky@a"), desk.reason("flaky@a")) == ("critical", "crash-loop")
+        desk.at(later(second + 20))
+        desk.tell(state("flaky@a", "crash_loop", later(second + 21)))
+    assert desk.news() == ["flaky@a critical"]
+    desk.tell(state("flaky@a", "starting", later(200)), state("flaky@a", "running", later(201)))
+    desk.at(later(260.9))
+    assert desk.health("flaky@a") == "critical"
+    desk.at(later(261))
+    assert desk.health("flaky@a") == "ok"
+    desk.at(later(500))
+    assert desk.health("flaky@a") == "ok"
+    desk.tell(state("flaky@a", "backoff", later(600)))
+    desk.at(later(659))
+    assert desk.health("flaky@a") == "ok", "patience with the next start begins anew"
+
+
+def test_a_former_dependent_is_known_to_be_one_until_it_is_well() -> None:
+    desk = Desk()
+    desk.tell(
+        described("web@a", needs=["db"]), state("db@a"), state("web@a"),
+        check("db@a", "critical", later(1)), check("web@a", "critical", later(2)),
+    )  # fmt: skip
+    assert desk.get("web@a").judged.relieved_at is None
+    desk.tell(check("db@a", "ok", later(10)))
+    assert (desk.cause("web@a"), desk.get("web@a").judged.relieved_at) == (None, later(10))
+    desk.tell(check("web@a", "critical", later(15), text="still"))
+    assert desk.get("web@a").judged.relieved_at == later(10)
+    desk.tell(check("web@a", "ok", later(20)))
+    assert desk.get("web@a").judged.relieved_at is None
+    desk.tell(check("web@a", "critical", later(30)))
+    assert desk.get("web@a").judged.relieved_at is None, "this time it is its own illness"
 
 
 def test_only_a_liveness_check_lets_recovery_act() -> None:

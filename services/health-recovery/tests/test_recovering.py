@@ -61,6 +61,22 @@ async def test_what_is_well_again_closes_its_case_and_says_so() -> None:
     assert len(here.steps) == 1
 
 
+async def test_of_a_case_that_is_well_again_nothing_comes_next() -> None:
+    async with ward(ill()) as here:
+        here.ledger.effect = lambda order: here.patients.put(well(since=here.clock.now()))
+        await asyncio.sleep(5)
+        case = here.recovering.case_of(WEB)
+    assert case
+    assert (case.hold, case.hold_text, case.attempts) == (None, "well again", 1)
+    assert (case.next_step, case.next_at) == (None, None)
+
+
+async def test_a_former_dependent_is_left_alone_for_as_long_as_is_set() -> None:
+    async with ward(ill(relieved_at=NOON), aftermath_seconds=30) as here:
+        await asyncio.sleep(40)
+        assert next(at for _, at in here.steps) == pytest.approx(30, abs=1.5)
+
+
 async def test_while_state_store_is_away_the_same_order_waits_for_it() -> None:
     async with ward(ill()) as here:
         here.ledger.away = True

@@ -389,3 +389,28 @@ def test_never_more_of_any_group_at_once_than_the_budget_has_places(
 )
 def test_one_may_always_recover(size: int, percent: float, most: int) -> None:
     assert places(size, percent) == most
+
+
+@pytest.mark.parametrize(("aftermath", "begins"), [(60, 60), (0, 0)])
+def test_what_another_made_ill_has_time_to_get_well_after_it(aftermath: float, begins: float) -> None:
+    """Its twin, without the time, restarts what would be well at its next look."""
+    holds = Holds(aftermath=timedelta(seconds=aftermath))
+    patient = Patient(ill(relieved_at=NOON), holds, takes=0)
+    decision = patient.look()
+    assert isinstance(decision, Wait if aftermath else Act)
+    if isinstance(decision, Wait):
+        assert (decision.hold, decision.until) == (Hold.SUPPRESSED, after(60))
+    patient.live(100)
+    assert patient.acts[0] == begins
+
+
+def test_nothing_is_done_by_what_was_seen_before_the_last_start() -> None:
+    patient = Patient(ill(stale=True))
+    assert patient.look() == Wait(Hold.AGENT, "it was started again, and no check has looked yet")
+
+
+@pytest.mark.parametrize("state", [PackageState.CRASH_LOOP, PackageState.STARTING, PackageState.RUNNING])
+def test_a_crash_loop_is_its_agents_also_between_two_ends(state: PackageState) -> None:
+    decision = Patient(ill(state=state, reason="crash-loop", check=None)).look()
+    assert isinstance(decision, Wait)
+    assert decision.hold is Hold.CRASH_LOOP

@@ -45,4 +45,5 @@ class PictureView:
             restart_policy=package.description.restart_policy, policy=package.description.recovery,
             dependents=tuple(sorted(made_ill)), presence=host.presence, site=host.site,
             partitioned=picture.is_partitioned(host), groups=host.groups, labels=host.labels,
+            stale=base.stale, relieved_at=verdict.relieved_at,
         )  # fmt: skip

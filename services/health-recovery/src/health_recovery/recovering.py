@@ -297,7 +297,9 @@ class Recovering:
 
     def _decide(self, plan: Plan, seen: Assessment, pauses: list[Pause], at: datetime) -> None:
         case, pools = self._cases.get(seen.key), pools_of(seen)
-        holds = Holds(paused_by(pauses, seen), self._budget.crowded(pools), self.dry_run)
+        holds = Holds(
+            paused_by(pauses, seen), self._budget.crowded(pools), self.dry_run, self._settings.aftermath
+        )
         match decide(case, seen, holds, at):
             case Act() as act:
                 self._take(plan, act, seen, at)
@@ -466,7 +468,9 @@ def _shown(key: Key, case: Case | None, wait: Wait | None, seen: Assessment | No
     assert opened_at
     stuck = wait is not None and wait.hold in {Hold.CRASH_LOOP, Hold.DISABLED, Hold.STOPPED}
     attempts = anew(case).attempts if case else 0
-    step = step_of(attempts, seen.policy) if seen and wait and not stuck else None
+    # Of what is well again nothing comes next.
+    ill = seen is not None and seen.health is Health.CRITICAL
+    step = step_of(attempts, seen.policy) if seen and ill and wait and not stuck else None
     return RecoveryCase(
         agent=key.agent,
         package=key.package,

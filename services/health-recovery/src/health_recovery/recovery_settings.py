@@ -23,6 +23,13 @@ class RecoverySettings(BaseModel):
     settle_seconds: float = Field(
         default=3.0, ge=0, le=3600, description="So long after an act its effect is not judged."
     )
+    aftermath_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        le=3600,
+        description="What another package made ill has so long to be well after that one, before it is "
+        "restarted itself.",
+    )
     begin_seconds: float = Field(
         default=60.0, ge=1, le=3600, description="An agent that gets an order later does not begin with it."
     )
@@ -38,6 +45,11 @@ class RecoverySettings(BaseModel):
     def terms(self) -> Terms:
         """How long an order may take."""
         return Terms(self.begin_seconds, self.start_seconds, self.run_seconds)
+
+    @property
+    def aftermath(self) -> timedelta:
+        """How long what was made ill by another is left alone after that one is well again."""
+        return timedelta(seconds=self.aftermath_seconds)
 
     @property
     def kept(self) -> timedelta:

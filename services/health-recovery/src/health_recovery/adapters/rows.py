@@ -49,6 +49,7 @@ def package_row(package: Package) -> Row:
         "maintenance": verdict.maintenance,
         "moments": dumps([_micros(one) for one in package.moments]),
         "event": package.event,
+        "relieved_at": verdict.relieved_at,
     }
 
 
@@ -56,8 +57,9 @@ def package_of(row: RowMapping) -> Package:
     """The package a row keeps."""
     cause = Key(row["cause_agent"], row["cause_package"]) if row["cause_agent"] else None
     verdict = Verdict(
-        _base_of(row["base"]), row["since"], cause, bool(row["flapping"]), bool(row["maintenance"])
-    )
+        _base_of(row["base"]), row["since"], cause, bool(row["flapping"]), bool(row["maintenance"]),
+        row["relieved_at"],
+    )  # fmt: skip
     return Package(
         Key(intern(row["agent"]), intern(row["package"])),
         PackageState(row["state"]) if row["state"] else None,
@@ -142,13 +144,13 @@ def _stamp_of(name: str, row: RowMapping) -> Stamp | None:
 
 @lru_cache(maxsize=4096)
 def _base_text(base: Base) -> str:
-    return dumps([base.health, base.reason, base.text, base.check, base.live])
+    return dumps([base.health, base.reason, base.text, base.check, base.live, base.stale])
 
 
 @lru_cache(maxsize=4096)
 def _base_of(text: str) -> Base:
-    health, reason, words, check, live = loads(text)
-    return Base(Health(health), reason, words, check, live)
+    health, reason, words, check, *flags = loads(text)
+    return Base(Health(health), reason, words, check, *flags)
 
 
 def _check_list(check: Check) -> list[Any]:

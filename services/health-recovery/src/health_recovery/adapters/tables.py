@@ -47,6 +47,7 @@ PACKAGES = Table(
     Column("maintenance", Boolean, nullable=False),
     Column("moments", String, nullable=False),
     Column("event", BigInteger),
+    Column("relieved_at", UtcDateTime()),
 )
 """One row for each package, with its judgement; what is never looked for is JSON text, read by the leader."""
 

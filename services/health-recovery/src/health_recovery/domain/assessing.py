@@ -15,10 +15,13 @@ from health_recovery.domain.judging import (
     RANK,
     SETTLE_SECONDS,
     TRANSIENT,
+    Base,
     HostVerdict,
     as_seen_from_here,
     by_itself,
     of_host,
+    on_probation,
+    probation_ends,
 )
 from health_recovery.domain.keys import Key
 from health_recovery.domain.maintenance import covered
@@ -102,7 +105,7 @@ def _judge_by_itself(picture: Picture, key: Key, at: datetime) -> bool:
     if package is None:
         return True
     own = by_itself(package.seen, at)
-    lasting = package.state is not None and package.state not in TRANSIENT
+    lasting = package.state is not None and package.state not in TRANSIENT and not own.stale
     base = as_seen_from_here(own, picture.missing(picture.host(key.agent)))
     old = package.verdict
     if old is not None and old.base == base and (not lasting or package.settled == own):
@@ -144,14 +147,23 @@ def _verdict(
     if was and counts(was.base.health, base.health):
         moments = (*moments, since)
     moments = recent(moments, ground.at, ground.policy)
+    cause = picture.cause(package.key)
     verdict = Verdict(
         base,
         since,
-        picture.cause(package.key),
+        cause,
         flaps(moments, ground.policy, before=was is not None and was.flapping),
         covered(picture.open_windows, picture.host(package.key.agent).facts, package.key.package),
+        _relieved(was, base, cause, ground.at),
     )
     return verdict, moments
+
+
+def _relieved(was: Verdict | None, base: Base, cause: Key | None, at: datetime) -> datetime | None:
+    """When its cause was well again, of one that is still ill."""
+    if was is None or cause is not None or base.health is not Health.CRITICAL:
+        return None
+    return at if was.cause else was.relieved_at
 
 
 def _new_line(
@@ -280,7 +292,9 @@ def due(package: Package, policy: FlappingPolicy) -> datetime | None:
     """When it has to be judged again although nothing was said; null if never."""
     verdict, moments = package.judged, []
     impatient = RANK[package.settled.health] < RANK[Health.WARNING] and verdict.base == package.settled
-    if package.unsettled_since and impatient:
+    if on_probation(package.seen):
+        moments.append(probation_ends(package.seen))
+    elif package.unsettled_since and impatient:
         moments.append(package.unsettled_since + timedelta(seconds=SETTLE_SECONDS))
     if verdict.flapping and package.moments:
         moments.append(calm_at(package.moments, policy))

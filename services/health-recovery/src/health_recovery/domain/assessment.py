@@ -45,3 +45,7 @@ class Assessment:
     groups: tuple[str, ...]
     labels: Mapping[str, str]
     """Of its agent."""
+    stale: bool = False
+    """Held from before its last start: no check has looked since."""
+    relieved_at: datetime | None = None
+    """When what made it ill was well again, while it is still ill itself."""

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from health_recovery.domain.facts import Check, Description, Stamp, plain, supersedes
-from health_recovery.domain.judging import TRANSIENT
+from health_recovery.domain.judging import CRASH_LOOP, TRANSIENT
 from health_recovery.domain.keys import Key
 from health_recovery.domain.picture import Picture
 from health_recovery.domain.records import Host, Package
@@ -78,10 +78,14 @@ def _package_changed(picture: Picture, fact: PackageChanged, touched: Touched, a
 
 
 def _unsettled(package: Package, now: PackageState, at: datetime) -> datetime | None:
-    """Since when it only starts, stops or waits for its next try; many short tries count as one."""
-    if now not in TRANSIENT:
-        return None
-    return package.unsettled_since or at
+    """Since when it only starts, stops or waits for its next try; many short tries count as one.
+
+    After a crash loop each run begins anew to prove that it lasts.
+    """
+    if now in TRANSIENT:
+        return (package.unsettled_since if package.state in TRANSIENT else None) or at
+    proving = now is PackageState.RUNNING and package.settled.reason == CRASH_LOOP
+    return at if proving else None
 
 
 def _package_described(picture: Picture, fact: PackageDescribed, touched: Touched, at: datetime) -> None:

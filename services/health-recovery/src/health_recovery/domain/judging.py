@@ -5,7 +5,7 @@ and maintenance are laid over it by ``assessing``.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from health_recovery.domain.facts import Check
@@ -19,12 +19,11 @@ SETTLE_SECONDS = 60.0
 RANK = {Health.UNKNOWN: 0, Health.OK: 1, Health.WARNING: 2, Health.CRITICAL: 3}
 """Of several the highest counts; unknown only where there is nothing else."""
 
-WELL = frozenset({Health.OK, Health.WARNING})
 NOT_LOOKED = frozenset({"new", "stopped", "changed"})
 """Why an agent says that a check is unknown when nobody has looked since the package was started again."""
 OF_RUNNING = frozenset({"running", "check"})
-"""Judgements that a start leaves as they are until somebody has looked; what was critical is unknown then,
-so that recovery does not act again on what it has just mended."""
+"""Judgements of what runs."""
+CRASH_LOOP = "crash-loop"
 
 TRANSIENT = frozenset({PackageState.STARTING, PackageState.STOPPING, PackageState.BACKOFF})
 
@@ -50,6 +49,8 @@ class Base:
     check: str | None = None
     live: bool = True
     """False when only readiness checks are critical: a restart would not help."""
+    stale: bool = False
+    """Held from before its last start: no check has looked since, so nobody acts upon it."""
 
     @property
     def explains(self) -> bool:
@@ -73,7 +74,9 @@ class Seen:
     settled: Base
     """How it was judged when it last was in a state that lasts."""
     unsettled_since: datetime | None
-    """Since when it starts, stops or is between two tries; null while it does not."""
+    """Since when it starts, stops, is between two tries, or runs again after a crash loop."""
+    stable_seconds: float
+    """Running for so long after a crash loop it is believed to be out of it."""
 
 
 def by_itself(seen: Seen, at: datetime) -> Base:
@@ -81,21 +84,56 @@ def by_itself(seen: Seen, at: datetime) -> Base:
     return _BY_STATE[seen.state](seen, at) if seen.state else NEVER_HEARD
 
 
-def _running(seen: Seen, _: datetime) -> Base:
-    """The worst of its checks; it counts as well without any."""
-    known = [one for one in seen.checks if one.health is not Health.UNKNOWN]
+def _running(seen: Seen, at: datetime) -> Base:
+    """The worst of its checks; it counts as well without any. What was worse holds until it was looked at."""
+    if on_probation(seen) and at < probation_ends(seen):
+        text = f"it runs again; it counts as well once it has for {seen.stable_seconds:g} s"
+        return Base(Health.CRITICAL, CRASH_LOOP, text)
     if not seen.checks:
         return Base(Health.OK, "running")
+    known = [one for one in seen.checks if one.health is not Health.UNKNOWN]
+    held = _held(seen, looked=bool(known))
     if not known:
         first = seen.checks[0]
-        if first.reason in NOT_LOOKED and seen.settled.health in WELL and seen.settled.reason in OF_RUNNING:
-            return seen.settled
-        return Base(Health.UNKNOWN, "check", _said_by(first), first.name)
+        return held or Base(Health.UNKNOWN, "check", _said_by(first), first.name)
+    found = _worst(known)
+    return held if held and RANK[held.health] > RANK[found.health] else found
+
+
+def _worst(known: Sequence[Check]) -> Base:
     worst = max(known, key=lambda one: (RANK[one.health], one.purpose is Purpose.LIVENESS))
     if worst.health is Health.OK:
         return Base(Health.OK, "running")
     live = worst.health is not Health.CRITICAL or worst.purpose is Purpose.LIVENESS
     return Base(worst.health, "check", _said_by(worst), worst.name, live=live)
+
+
+def _held(seen: Seen, *, looked: bool) -> Base | None:
+    """What it was before its start, while what made it so has not been looked at since; null: nothing."""
+    before = seen.settled
+    waiting = {one.name for one in seen.checks if one.reason in NOT_LOOKED and one.health is Health.UNKNOWN}
+    awaited = before.check in waiting if before.check else waiting and not looked
+    if not awaited or before.health is Health.UNKNOWN:
+        return None
+    if before.health is Health.CRITICAL:
+        return replace(before, text=_before(before.text), stale=True)
+    return before if before.reason in OF_RUNNING else Base(Health.OK, "running")
+
+
+def _before(text: str) -> str:
+    return f"started again, not looked at yet; before: {text}"[:LONGEST_TEXT]
+
+
+def on_probation(seen: Seen) -> bool:
+    """Whether it runs again after a crash loop, and has not proved yet that it goes on to."""
+    running = seen.state is PackageState.RUNNING and seen.unsettled_since is not None
+    return running and seen.settled.reason == CRASH_LOOP
+
+
+def probation_ends(seen: Seen) -> datetime:
+    """When it will have run for long enough after a crash loop."""
+    assert seen.unsettled_since
+    return seen.unsettled_since + timedelta(seconds=seen.stable_seconds)
 
 
 def _said_by(check: Check) -> str:
@@ -133,7 +171,7 @@ _BY_STATE: dict[PackageState, Callable[[Seen, datetime], Base]] = {
     PackageState.STOPPED: _always(Health.OK, "stopped"),
     PackageState.EXITED: _exited,
     PackageState.FAILED: _always(Health.CRITICAL, "failed"),
-    PackageState.CRASH_LOOP: _always(Health.CRITICAL, "crash-loop"),
+    PackageState.CRASH_LOOP: _always(Health.CRITICAL, CRASH_LOOP),
     PackageState.INVALID: _always(Health.CRITICAL, "invalid"),
     PackageState.BLOCKED: _always(Health.CRITICAL, "blocked"),
 }

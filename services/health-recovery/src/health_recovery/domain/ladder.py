@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from health_recovery.domain.assessment import Assessment
+from health_recovery.domain.judging import CRASH_LOOP
 from health_recovery.domain.keys import Key
 from muster_contracts.fleet.v1 import Presence
 from muster_contracts.health.v1 import Health, Hold, Step
@@ -39,6 +40,7 @@ OWNERS: Mapping[PackageState, tuple[Hold, str] | None] = MappingProxyType(
     }
 )
 """Who looks after an ill package in each state: recovery where nothing is named."""
+UNHEARD = (Hold.UNREACHABLE, "its agent never said how it is")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ class Holds:
     crowded: str = ""
     """Where as many recover as may; empty: nowhere."""
     dry_run: bool = False
+    aftermath: timedelta = timedelta(0)
+    """So long what another package made ill is left alone after that one is well again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +136,7 @@ def decide(case: Case | None, seen: Assessment, holds: Holds, at: datetime) -> D
         return Wait(None, "an act is under way")
     if case.gave_up_at and case.until and at < case.until:
         return Wait(Hold.CRASH_LOOP, "recovery gave up", case.until)
-    return _held(seen, holds) or _climb(anew(case), seen, holds, at)
+    return _held(seen, holds, at) or _climb(anew(case), seen, holds, at)
 
 
 def begun(case: Case | None, seen: Assessment, holds: Holds) -> Case:
@@ -158,7 +162,8 @@ def owner_of(seen: Assessment) -> Wait | None:
     """Who else looks after an ill package, or why nobody does; null: recovery does."""
     state, policy = seen.state, seen.policy
     here = seen.presence is Presence.ONLINE
-    owner = OWNERS[state] if state else (Hold.UNREACHABLE, "its agent never said how it is")
+    looping = seen.reason == CRASH_LOOP  # also while it starts, or runs and may be at its end in a moment
+    owner = OWNERS[PackageState.CRASH_LOOP if looping else state] if state else UNHEARD
     readiness = state is PackageState.RUNNING and not seen.live
     again = state is PackageState.EXITED and seen.restart_policy == "always"
     reasons = (
@@ -169,6 +174,7 @@ def owner_of(seen: Assessment) -> Wait | None:
         None if policy.enabled else (Hold.DISABLED, "its package.json wants no recovery"),
         (Hold.DISABLED, "only readiness is critical: a restart would not help") if readiness else None,
         (Hold.AGENT, "its agent starts it again") if again else None,
+        (Hold.AGENT, "it was started again, and no check has looked yet") if seen.stale else None,
     )
     return next((Wait(*reason) for reason in reasons if reason), None)
 
@@ -235,7 +241,9 @@ def within(acts: tuple[datetime, ...], policy: RecoveryPolicy, at: datetime) -> 
     return tuple(one for one in acts if one > begin)
 
 
-def _held(seen: Assessment, holds: Holds) -> Wait | None:
+def _held(seen: Assessment, holds: Holds, at: datetime) -> Wait | None:
+    if seen.relieved_at and at < (spared := seen.relieved_at + holds.aftermath):
+        return Wait(Hold.SUPPRESSED, "what made it ill is well again; it has so long to be, too", spared)
     if seen.partitioned:
         return Wait(Hold.PARTITION, f"site {seen.site} is suspected to be cut off")
     if holds.paused:

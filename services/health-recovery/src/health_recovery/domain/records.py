@@ -26,6 +26,8 @@ class Verdict:
     cause: Key | None = None
     flapping: bool = False
     maintenance: bool = False
+    relieved_at: datetime | None = None
+    """When what made it ill was well again, while it is still ill itself."""
 
     def like(self, other: "Verdict") -> bool:
         """Whether it says the same; how long it has lasted and its words for people are left aside."""
@@ -85,6 +87,7 @@ class Package:
             self.checks,
             self.settled,
             self.unsettled_since,
+            self.description.recovery.stable_seconds,
         )
 
     @property
