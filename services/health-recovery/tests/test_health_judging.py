@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from health_recovery.domain.availability import Stretch, figures
-from health_recovery.domain.causes import cause_of, chain_to_cause
+from health_recovery.domain.causes import causes, chain_to_cause
 from health_recovery.domain.facts import Stamp, supersedes
 from health_recovery.domain.flapping import FlappingPolicy, calm_at, flaps, recent
 from health_recovery.domain.hearing import Fact
@@ -481,11 +481,11 @@ def test_every_cause_is_its_own_and_is_reached(graph: dict[int, list[int]]) -> N
 
     for node in nodes:
         me = Key("h", str(node))
-        cause, chain = cause_of(me, needs), chain_to_cause(me, needs)
+        cause, chain = causes([me], needs)[me], chain_to_cause(me, needs)
         assert (cause is None) is (not chain)
         if cause is None:
             continue
-        assert cause_of(cause, needs) is None
+        assert causes([cause], needs)[cause] is None
         assert chain[-1] == cause
         assert all(second in needs(first) for first, second in pairwise([me, *chain]))
 
@@ -503,7 +503,23 @@ def test_causes_kept_up_to_date_are_those_found_from_nothing(
     for second, (node, now) in enumerate(steps):
         desk.tell(state(f"p{node}@h{node % 2}", now, later(second)))
     for package in desk.picture.packages():
-        assert package.judged.cause == desk.picture.cause(package.key)
+        assert package.judged.cause == desk.picture.causes_of([package.key]).get(package.key)
+
+
+def test_the_causes_of_a_long_chain_into_a_circle_are_found_with_one_look_at_each() -> None:
+    """A machine may describe its packages as it likes: no chain is too deep, and none too long to follow."""
+    chain = [Key("h", f"p{number:05}") for number in range(5000)]
+    looked: list[Key] = []
+
+    def needs(one: Key) -> list[Key]:
+        looked.append(one)
+        place = int(one.package[1:])
+        return [chain[place + 1 if place + 1 < len(chain) else place - 1]]
+
+    found = causes(chain, needs)
+    assert len(looked) == len(chain)
+    assert {*found.values()} == {chain[-2], None}
+    assert found[chain[-2]] is None
 
 
 # Flapping --------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ In two passes, so that the order of facts within a batch does not matter: first 
 itself, then the cause of each whose own judgement, or that of something it needs, is another one now.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -83,8 +83,9 @@ def assess(
     latest = max(touched.packages.values(), default=now)
     again = dict.fromkeys(all_above(shifted, picture.above) | picture.shaken(), latest) | touched.packages
     changes = Changes()
+    causes = picture.causes_of(again)
     for key, at in again.items():
-        _conclude(picture, key, before, _Ground(at, policy, changes))
+        _conclude(picture, key, before, _Ground(at, policy, changes, causes))
     hosts = dict.fromkeys((key.agent for key in again), latest) | touched.hosts
     for agent, at in hosts.items():
         _judge_host(picture, agent, at, changes)
@@ -97,6 +98,8 @@ class _Ground:
     at: datetime
     policy: FlappingPolicy
     changes: Changes
+    causes: Mapping[Key, Key | None]
+    """Of all that is judged; who is missing there has none."""
 
 
 def _judge_by_itself(picture: Picture, key: Key, at: datetime) -> bool:
@@ -147,7 +150,7 @@ def _verdict(
     if was and counts(was.base.health, base.health):
         moments = (*moments, since)
     moments = recent(moments, ground.at, ground.policy)
-    cause = picture.cause(package.key)
+    cause = ground.causes.get(package.key)
     verdict = Verdict(
         base,
         since,

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
-from health_recovery.domain.causes import cause_of, chain_to_cause
+from health_recovery.domain.causes import causes, chain_to_cause
 from health_recovery.domain.judging import absence
 from health_recovery.domain.keys import Key
 from health_recovery.domain.maintenance import Window
@@ -179,12 +179,9 @@ class Picture:
             if key.agent in cluster.members:
                 yield from (one for one in cluster.dependents if _is_ill(self.get(one)))
 
-    def cause(self, key: Key) -> Key | None:
-        """What makes this package ill; null if it is not critical, or its own cause."""
-        package = self.get(key)
-        if package is None or package.judged.base.health is not Health.CRITICAL:
-            return None
-        return cause_of(key, self.ill_needs)
+    def causes_of(self, keys: Iterable[Key]) -> dict[Key, Key | None]:
+        """What makes each critical one of these ill; null for one that is its own cause."""
+        return causes((key for key in keys if _is_ill(self.get(key))), self.ill_needs)
 
     def chain(self, key: Key) -> list[Key]:
         """From what it is suppressed by to its cause."""
