@@ -127,7 +127,7 @@ async def test_the_next_leader_finds_the_picture_as_it_was_left(shelf: Shelf) ->
         await shelf.tell(check("web@web-1", "critical" if turn % 2 else "ok", later(turn)))
     await shelf.tell(state("db@db-1", "backoff", later(9)))
     await shelf.tell(
-        described("app@web-2", needs=["cache"]), state("app@web-2"), check("app@web-2"),
+        described("app@web-2", needs=["cache"], checks=["http"]), state("app@web-2"), check("app@web-2"),
         state("cache@web-2", "exited"), check("cache@web-2", "unknown", reason="stopped"),
     )  # fmt: skip
     await shelf.tell(state("cache@web-2", at=later(10)), check("cache@web-2", "ok", check="b", at=later(10)))
