@@ -23,6 +23,7 @@ from health_facts import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from health_recovery.domain import hearing, picture
 from health_recovery.domain.availability import Stretch, figures
 from health_recovery.domain.causes import causes, chain_to_cause
 from health_recovery.domain.facts import Stamp, supersedes
@@ -520,6 +521,62 @@ def test_the_causes_of_a_long_chain_into_a_circle_are_found_with_one_look_at_eac
     assert len(looked) == len(chain)
     assert {*found.values()} == {chain[-2], None}
     assert found[chain[-2]] is None
+
+
+# What one agent may say ------------------------------------------------------------------------------
+
+
+def test_an_agent_has_no_more_packages_and_a_package_no_more_checks_than_there_is_room_for() -> None:
+    desk = Desk()
+    desk.tell(*(check(f"p{number}@a") for number in range(hearing.MOST_PACKAGES + 5)))
+    assert len(desk.picture.of_agent("a")) == desk.picture.size == hearing.MOST_PACKAGES
+    desk.tell(*(check("p0@a", check=f"c{number}") for number in range(hearing.MOST_CHECKS + 5)))
+    assert len(desk.get("p0@a").checks) == hearing.MOST_CHECKS
+    # What is there is heard as before, and what goes makes room.
+    desk.tell(check("p0@a", "ok", later(1), check="c0"), state("p1@a", None, later(1)), check("new@a"))
+    assert desk.health("new@a") == "unknown"
+
+
+@pytest.mark.parametrize("clock", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_clock_that_is_no_clock_harms_nothing(clock: str) -> None:
+    desk, at = Desk(), datetime.fromisoformat(clock)
+    for turn in range(4):
+        desk.tell(state("web@a", at=at), check("web@a", "critical" if turn % 2 else "ok", at), now=NOON)
+    held = desk.get("web@a")
+    moments = [held.judged.since, *(one.stamp.at for one in held.checks), *held.moments]
+    assert all(hearing.EARLIEST <= one <= NOON + hearing.FASTEST for one in moments)
+
+
+def test_a_clock_that_is_set_back_is_believed_again_within_a_minute() -> None:
+    desk, hour = Desk(), 3600
+    desk.tell(state("web@a", at=later(hour)), check("web@a", "ok", later(hour)), now=NOON)
+    desk.tell(check("web@a", "critical", later(61)), now=later(61))
+    assert desk.health("web@a") == "critical"
+
+
+def test_packages_of_one_agent_rely_on_no_more_clusters_than_there_is_room_for() -> None:
+    desk = Desk()
+    desk.see(row("db-1", labels={"role": "db"}))
+    desk.tell(state("db@db-1", "failed"))
+    most = picture.MOST_CLUSTERS
+    many = [described(f"p{n}@a", relies=[("db", f"role=x{n}"), ("db", f"role=x{n}")]) for n in range(most)]
+    desk.tell(*many, state("web@a", "failed"), described("web@a", relies=[("db", "role=db")]))
+    assert desk.cause("web@a") is None
+    # Another agent is not concerned; what it relies on may be relied on; and what goes makes room.
+    desk.tell(state("web@b", "failed"), described("web@b", relies=[("db", "role=db")]))
+    assert desk.cause("web@b") == "db@db-1"
+    desk.tell(described("p0@a", later(1)), described("web@a", later(1)))
+    desk.tell(described("web@a", later(2), relies=[("db", "role in (db,dbs)")]))
+    assert desk.cause("web@a") == "db@db-1"
+
+
+def test_a_where_of_many_ids_means_nobody() -> None:
+    desk = Desk()
+    desk.see(row("db-1"))
+    ids = ",".join(f"*{n}*" for n in range(picture.MOST_IDS + 1))
+    desk.tell(state("db@db-1", "failed"), state("web@a", "failed"))
+    desk.tell(described("web@a", relies=[("db", f"id in ({ids})")]))
+    assert desk.cause("web@a") is None
 
 
 # Flapping --------------------------------------------------------------------------------------------

@@ -1,12 +1,13 @@
 """What facts change in the picture: each function takes one fact and says what has to be judged again.
 
 Facts come late, twice and out of order. Whatever is older than what is held is skipped; whatever was not
-known before is made known by the first fact that names it.
+known before is made known by the first fact that names it. One agent may say much, and is held to bounds:
+what it says costs the leader of all.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -25,6 +26,15 @@ from muster_contracts.package.v1 import (
     RecoveryPolicy,
     Reliance,
 )
+
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+"""No machine of a fleet said anything before; what reckons with the year 1 overflows."""
+FASTEST = timedelta(seconds=60)
+"""What a clock is ahead by more is not believed: set right, its facts would pass for old ones for as long."""
+MOST_PACKAGES = 900
+"""Of one agent: as many as its list can hold."""
+MOST_CHECKS = 128
+"""Of one package: twice as many as a package.json can hold, since new ones may come before old ones go."""
 
 Fact = (
     CheckChanged
@@ -58,7 +68,10 @@ class Touched:
 
 def hear(picture: Picture, fact: Fact, touched: Touched, now: datetime) -> None:
     """Change the picture by one fact; ``now`` bounds what a machine with a fast clock says."""
-    _BY_KIND[type(fact)](picture, fact, touched, min(fact.occurred_at, now))
+    said = max(EARLIEST, min(fact.occurred_at, now + FASTEST))
+    if said != fact.occurred_at:
+        fact = fact.model_copy(update={"occurred_at": said})
+    _BY_KIND[type(fact)](picture, fact, touched, min(said, now))
 
 
 def _package_changed(picture: Picture, fact: PackageChanged, touched: Touched, at: datetime) -> None:
@@ -140,7 +153,7 @@ def _check_changed(picture: Picture, fact: CheckChanged, touched: Touched, at: d
     held = next((one for one in package.checks if one.name == fact.check), None)
     if not supersedes(stamp, held.stamp if held else None, epoch):
         return
-    if held is None and _left_out(package, fact.check, stamp, epoch):
+    if held is None and (len(package.checks) >= MOST_CHECKS or _left_out(package, fact.check, stamp, epoch)):
         return
     others = [one for one in package.checks if one.name != fact.check]
     if fact.now is not None:
@@ -226,9 +239,14 @@ def see_agents(picture: Picture, rows: Iterable[AgentRow], touched: Touched, now
 
 
 def _known(picture: Picture, key: Key, stamp: Stamp) -> Package | None:
-    """The package a fact is about, a new one if it is the first; null if a later list has it no more."""
+    """The package a fact is about, a new one if it is the first; null if a later list has it no more.
+
+    Null, too, for one more than an agent may have.
+    """
     if package := picture.get(key):
         return package
+    if len(picture.of_agent(key.agent)) >= MOST_PACKAGES:
+        return None
     host = picture.host(key.agent)
     later_list = host.found is not None and supersedes(host.found, stamp, host.epoch)
     return None if later_list else Package(key)

@@ -4,6 +4,7 @@ Records are immutable; the picture holds the present ones. What a batch replaced
 the picture never shows for long what the database did not take (decision 4).
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,11 +18,15 @@ from health_recovery.domain.maintenance import Window
 from health_recovery.domain.records import Host, Package, Verdict
 from muster_contracts.health.v1 import Health
 from muster_contracts.package.v1 import Reliance
-from muster_contracts.selector import Selector, SelectorError, parse
+from muster_contracts.selector import ID, Selector, SelectorError, parse
 
 T = TypeVar("T")
 
 ILL = frozenset({Health.CRITICAL, Health.WARNING})
+MOST_CLUSTERS = 64
+"""So many may packages of one agent rely on: each is matched with every agent that has such a package."""
+MOST_IDS = 16
+"""In a ``where``: each is compared by itself."""
 
 
 @dataclass(slots=True, eq=False)
@@ -30,7 +35,7 @@ class Cluster:
 
     package: str
     selector: Selector | None
-    """Null for one that cannot be read: it means nobody."""
+    """Null for one that cannot be read, or names more ids than it may: it means nobody."""
     members: set[str] = field(default_factory=set)
     """Agents that match and have the package."""
     dependents: set[Key] = field(default_factory=set)
@@ -94,6 +99,8 @@ class Picture:
         self._packages: dict[str, dict[str, Package]] = {}
         self._clusters: dict[tuple[str, str], Cluster] = {}
         self._clusters_of: dict[str, list[Cluster]] = {}
+        self._relied_on_by: dict[str, Counter[tuple[str, str]]] = {}
+        """The clusters of each agent's packages."""
         self._ill: set[Key] = set()
         self._caused: dict[Key, set[Key]] = {}
         self._flapping: set[Key] = set()
@@ -317,17 +324,37 @@ class Picture:
         for reliance in was:
             self._leave(key, reliance)
         for reliance in now:
-            self._cluster(reliance).dependents.add(key)
+            self._join(key, reliance)
+
+    def _join(self, key: Key, reliance: Reliance) -> None:
+        name = (reliance.package, reliance.where)
+        mine = self._relied_on_by.setdefault(key.agent, Counter())
+        if name not in self._clusters and len(mine) >= MOST_CLUSTERS:
+            return
+        cluster = self._cluster(reliance)
+        if key not in cluster.dependents:
+            cluster.dependents.add(key)
+            mine[name] += 1
 
     def _leave(self, key: Key, reliance: Reliance) -> None:
         name = (reliance.package, reliance.where)
         cluster = self._clusters.get(name)
-        if cluster is None:
+        if cluster is None or key not in cluster.dependents:
             return
         cluster.dependents.discard(key)
+        mine = self._relied_on_by[key.agent]
+        mine[name] -= 1
+        if not mine[name]:
+            del mine[name]
         if not cluster.dependents:
-            del self._clusters[name]
-            self._clusters_of[reliance.package].remove(cluster)
+            self._forget_cluster(name, cluster)
+
+    def _forget_cluster(self, name: tuple[str, str], cluster: Cluster) -> None:
+        del self._clusters[name]
+        others = self._clusters_of[cluster.package]
+        others.remove(cluster)
+        if not others:
+            del self._clusters_of[cluster.package]
 
     def _cluster(self, reliance: Reliance) -> Cluster:
         name = (reliance.package, reliance.where)
@@ -386,6 +413,8 @@ def _hold(held: set[T], key: T, *, there: bool) -> None:
 
 def _read(where: str) -> Selector | None:
     try:
-        return parse(where)
+        selector = parse(where)
     except SelectorError:
         return None
+    ids = sum(len(one.values) for one in selector.requirements if one.key == ID)
+    return selector if ids <= MOST_IDS else None
