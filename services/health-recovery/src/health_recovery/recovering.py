@@ -58,6 +58,9 @@ ENDED = Count("muster_health_recovery_ended_total", "Acts by how their command e
 TICK_SECONDS = 1.0
 LEAST_SECONDS = 0.1
 """Between looks: what comes in a crowd is looked at together."""
+HEARD_LATE = timedelta(seconds=15)
+DOUBTED = timedelta(seconds=30)
+"""What is heard of so late comes from a stream that was not read for a while: what followed is behind it."""
 MOST_SHOWN = 200
 MOST_TRIED = 20
 FORGOTTEN_AT_ONCE = 1000
@@ -117,6 +120,8 @@ class Recovering:
         self._waits: dict[Key, Wait] = {}
         self._budget = self._empty_budget()
         self._places: dict[UUID, Place] = {}
+        self._met: dict[Key, datetime] = {}
+        """When this leader first saw each that is critical and has no case."""
         self._turn = asyncio.Lock()
         self._woken = asyncio.Event()
         self._stale = True
@@ -291,15 +296,29 @@ class Recovering:
                 found[key] = seen
             elif not self._cases[key].acting:
                 plan.cases[key] = None
+        self._meet(found.values(), at)
         for seen in sorted(found.values(), key=_urgency):
             self._decide(plan, seen, pauses, at)
         return plan
 
+    def _meet(self, found: Iterable[Assessment], at: datetime) -> None:
+        new = (one.key for one in found if one.health is Health.CRITICAL and not self._open(one.key))
+        self._met = {key: self._met.get(key, at) for key in new}
+
+    def _open(self, key: Key) -> bool:
+        case = self._cases.get(key)
+        return case is not None and not case.closed
+
+    def _doubted_until(self, seen: Assessment) -> datetime | None:
+        met = self._met.get(seen.key)
+        return met + DOUBTED if met and met - seen.since > HEARD_LATE else None
+
     def _decide(self, plan: Plan, seen: Assessment, pauses: list[Pause], at: datetime) -> None:
         case, pools = self._cases.get(seen.key), pools_of(seen)
         holds = Holds(
-            paused_by(pauses, seen), self._budget.crowded(pools), self.dry_run, self._settings.aftermath
-        )
+            paused_by(pauses, seen), self._budget.crowded(pools), self.dry_run, self._settings.aftermath,
+            self._doubted_until(seen),
+        )  # fmt: skip
         match decide(case, seen, holds, at):
             case Act() as act:
                 self._take(plan, act, seen, at)

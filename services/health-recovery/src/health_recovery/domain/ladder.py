@@ -80,6 +80,8 @@ class Holds:
     dry_run: bool = False
     aftermath: timedelta = timedelta(0)
     """So long what another package made ill is left alone after that one is well again."""
+    doubted_until: datetime | None = None
+    """It was heard of long after it began: until then word that it is over may be on its way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +250,8 @@ def _held(seen: Assessment, holds: Holds, at: datetime) -> Wait | None:
         return Wait(Hold.PARTITION, f"site {seen.site} is suspected to be cut off")
     if holds.paused:
         return Wait(Hold.PAUSED, holds.paused)
+    if holds.doubted_until and at < holds.doubted_until:
+        return Wait(Hold.AGENT, "it was heard of late, and may be well by now", holds.doubted_until)
     return None
 
 
