@@ -374,14 +374,31 @@ def test_never_more_of_any_group_at_once_than_the_budget_has_places(
     budget, lots = Budget(percent, sizes.__getitem__), random.Random(seed)
     acting: list[Assessment] = []
     for seen in fleet * 2:
-        decision = decide(None, seen, Holds(crowded=budget.crowded(pools_of(seen))), NOON)
+        decision = decide(None, seen, Holds(crowded=budget.crowded(pools_of(seen), seen.key.agent)), NOON)
         if isinstance(decision, Act):
-            budget.take(pools_of(seen))
+            budget.take(pools_of(seen), seen.key.agent)
             acting.append(seen)
         for pool, size in sizes.items():
-            assert sum(pool in pools_of(one) for one in acting) <= places(size, percent)
+            assert len({one.key for one in acting if pool in pools_of(one)}) <= places(size, percent)
         if acting and lots.random() < 0.3:
-            budget.give_back(pools_of(acting.pop(lots.randrange(len(acting)))))
+            over = acting.pop(lots.randrange(len(acting)))
+            budget.give_back(pools_of(over), over.key.agent)
+
+
+def test_a_machine_on_which_everything_is_ill_leaves_room_for_the_others() -> None:
+    budget = Budget(20, lambda _: 10)
+    everything = [ill(Key("evil", f"p{number}"), groups=("all",)) for number in range(50)]
+    for seen in everything:
+        assert not budget.crowded(pools_of(seen), "evil")
+        budget.take(pools_of(seen), "evil")
+    [other, third] = [ill(Key(name, "web"), groups=("all",)) for name in ("web-1", "web-2")]
+    assert budget.taken(("group", "all")) == 1
+    assert not budget.crowded(pools_of(other), "web-1")
+    budget.take(pools_of(other), "web-1")
+    assert budget.crowded(pools_of(third), "web-2") == "2 of group all recover, 2 may at once"
+    for seen in everything:
+        budget.give_back(pools_of(seen), "evil")
+    assert not budget.crowded(pools_of(third), "web-2")
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,7 @@ class Place:
     """What an act takes of the budget; given back once its effect can be seen."""
 
     pools: tuple[Pool, ...]
+    agent: str
     until: datetime | None = None
     """Null while its command has not ended."""
 
@@ -316,8 +317,8 @@ class Recovering:
     def _decide(self, plan: Plan, seen: Assessment, pauses: list[Pause], at: datetime) -> None:
         case, pools = self._cases.get(seen.key), pools_of(seen)
         holds = Holds(
-            paused_by(pauses, seen), self._budget.crowded(pools), self.dry_run, self._settings.aftermath,
-            self._doubted_until(seen),
+            paused_by(pauses, seen), self._budget.crowded(pools, seen.key.agent), self.dry_run,
+            self._settings.aftermath, self._doubted_until(seen),
         )  # fmt: skip
         match decide(case, seen, holds, at):
             case Act() as act:
@@ -334,8 +335,9 @@ class Recovering:
 
     def _take(self, plan: Plan, decided: Act, seen: Assessment, at: datetime) -> None:
         act, case = act_of(uuid4(), seen, decided.step, decided.attempt, at), decided.case
-        self._places[act.id] = Place(pools_of(seen), self._settled(at) if self.dry_run else None)
-        self._budget.take(pools_of(seen))
+        place = Place(pools_of(seen), act.agent, self._settled(at) if self.dry_run else None)
+        self._places[act.id] = place
+        self._budget.take(place.pools, place.agent)
         if self.dry_run:
             act = act.model_copy(update={"dry_run": True, "ended_at": at, "text": "only said"})
             case = self._ended(case, seen.policy, at, counts=True)
@@ -437,9 +439,9 @@ class Recovering:
         self._budget, self._places = self._empty_budget(), {}
         for one in kept.ordered:
             seen = self._judged.get(one.key)
-            place = Place(pools_of(seen) if seen else (("package", one.key.package),))
-            self._places[one.act.id] = place
-            self._budget.take(place.pools)
+            pools = pools_of(seen) if seen else (("package", one.key.package),)
+            place = self._places[one.act.id] = Place(pools, one.key.agent)
+            self._budget.take(place.pools, place.agent)
         self._ordering.clear()
         self._ordering.begin(kept.ordered)
         self._stale = False
@@ -453,7 +455,7 @@ class Recovering:
     def _free_places(self, at: datetime) -> None:
         for name, place in list(self._places.items()):
             if place.until and at >= place.until:
-                self._budget.give_back(place.pools)
+                self._budget.give_back(place.pools, place.agent)
                 del self._places[name]
 
 
