@@ -30,6 +30,7 @@ from health_recovery.domain.facts import Stamp, supersedes
 from health_recovery.domain.flapping import FlappingPolicy, calm_at, flaps, recent
 from health_recovery.domain.hearing import Fact
 from health_recovery.domain.keys import Key
+from health_recovery.domain.timers import Timers
 from health_recovery.domain.views import rollups
 from health_recovery.judged import PictureView
 from muster_contracts.agent.v1 import AgentKind
@@ -577,6 +578,19 @@ def test_a_where_of_many_ids_means_nobody() -> None:
     desk.tell(state("db@db-1", "failed"), state("web@a", "failed"))
     desk.tell(described("web@a", relies=[("db", f"id in ({ids})")]))
     assert desk.cause("web@a") is None
+
+
+def test_a_package_that_is_due_ever_later_is_due_once() -> None:
+    timers, web, db = Timers(), key("web@a"), key("db@a")
+    timers.put(later(3), db)
+    for turn in range(10_000):
+        timers.put(later(10 + turn), web)
+    assert len(timers) < 100
+    assert timers.pop(later(9_000)) == {db: later(3)}
+    timers.put_back(later(3), web)  # it is due at another time
+    timers.put_back(later(3), db)
+    assert timers.pop(later(20_000)) == {db: later(3), web: later(10 + 9_999)}
+    assert timers.pop(later(30_000)) == {}
 
 
 # Flapping --------------------------------------------------------------------------------------------

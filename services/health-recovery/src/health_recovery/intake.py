@@ -79,7 +79,7 @@ class Intake:
             await self.do(judge)
         except (Unavailable, Fenced):
             for key, at in keys.items():  # it is as due as before
-                self._timers.put(at, key)
+                self._timers.put_back(at, key)
             raise
 
     async def run(self) -> None:
