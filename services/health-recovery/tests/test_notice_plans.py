@@ -69,6 +69,14 @@ def test_what_is_news_depends_on_what_the_channel_was_told(
     assert (new and new.event) == event
 
 
+def test_one_machine_on_which_everything_is_ill_hides_nobody_else() -> None:
+    evil = [New(incident(Key("evil", f"p{n}"), n + 1), Event.FIRING, after(n)) for n in range(100)]
+    other = New(incident(DATABASE, 200), Event.FIRING, after(101))
+    notices = planned([*evil, other], replace(AT_ONCE, per_minute=5), after(102))
+    assert [one.news[0].incident.cause for one in notices[:2]] == [Key("evil", "p0"), DATABASE]
+    assert sum(len(one.news) for one in notices) == 101
+
+
 @pytest.mark.parametrize(("status", "event"), [(Status.FIRING, Event.REMINDER), (Status.LOST, Event.FIRING)])
 def test_what_lasts_is_said_again_after_the_repeat_interval(status: Status, event: Event) -> None:
     told, four_hours = replace(FIRES, status=status), 4 * 3600

@@ -2,7 +2,8 @@
 
 While a batch is being written the next one gathers by itself. A batch that the database did not take is
 taken back from the picture, whole; whoever waits for it is told, and the bus brings its facts again. If a
-batch fails for what is in it, each of its items is tried alone, so that one cannot hold up the others.
+batch fails for what is in it, its halves are tried, down to each item alone, so that one cannot hold up the
+others.
 """
 
 import asyncio
@@ -108,8 +109,9 @@ class Intake:
             if len(batch) == 1:
                 _fail(batch, error)
             else:
-                for item in batch:
-                    await self._take([item])
+                half = len(batch) // 2
+                await self._take(batch[:half])
+                await self._take(batch[half:])
 
     async def _commit(self, batch: list[_Item]) -> None:
         now, touched = self._clock.now(), Touched()

@@ -338,7 +338,8 @@ class Notifying:
         self._tellings |= tellings
         line.waiting.extend(notices)
         line.planned.extend(at for _ in notices)
-        line.flushed |= {group: at for one in notices for group in one.groups}
+        recent = {group: last for group, last in line.flushed.items() if at - last < line.pace.group_interval}
+        line.flushed = recent | {group: at for one in notices for group in one.groups}
         line.woken.set()
 
     async def _outgoing(self, planned: Planned, pace: Pace, at: datetime) -> Outgoing:

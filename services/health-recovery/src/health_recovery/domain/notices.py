@@ -7,6 +7,7 @@ that it is over. Unlike there a notice lists only what is new, every route that 
 that fails gathers its news until it works again, instead of dropping it.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -196,7 +197,11 @@ _Group = tuple[tuple[str, ...], list[New]]
 
 
 def _ready(pace: Pace, news: Iterable[New], flushed: Mapping[str, datetime], at: datetime) -> list[_Group]:
-    """Groups that have waited for long enough, that with the oldest news first."""
+    """Groups that have waited for long enough, those with the oldest news first.
+
+    What comes from one agent waits for a first group of each other one: one machine on which everything is
+    ill hides nobody else.
+    """
     groups: dict[str, list[New]] = {}
     for new in news:
         groups.setdefault(key_of(group_of(new.incident, pace.group_by)), []).append(new)
@@ -208,7 +213,14 @@ def _ready(pace: Pace, news: Iterable[New], flushed: Mapping[str, datetime], at:
             due = max(due, flushed[key] + pace.group_interval)
         if due <= at:
             ready.append(((key,), found))
-    return sorted(ready, key=lambda group: group[1][0].since)
+    ready.sort(key=lambda group: group[1][0].since)
+    before: Counter[str] = Counter()
+    ranks: dict[tuple[str, ...], int] = {}
+    for keys, found in ready:
+        agent = found[0].incident.cause.agent
+        ranks[keys] = before[agent]
+        before[agent] += 1
+    return sorted(ready, key=lambda group: ranks[group[0]])
 
 
 def _parts(found: list[New], most: int) -> list[list[New]]:
