@@ -1,10 +1,8 @@
 """What health-recovery does when a message arrives, while it leads: one handler per subject."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import wraps
-from typing import TypeVar
 from uuid import UUID
 
 from health_recovery.domain.assessing import open_windows, told
@@ -22,8 +20,9 @@ from health_recovery.domain.views import (
     rollups,
 )
 from health_recovery.intake import Intake
-from health_recovery.ports import Fenced, History, Incidents, Recoveries, Store, Unavailable
-from muster_bus import AskError, Retry
+from health_recovery.patience import patient
+from health_recovery.ports import History, Incidents, Recoveries, Store
+from muster_bus import AskError
 from muster_bus.service import Routes
 from muster_contracts.fleet.v1 import PartitionEnded, PartitionSuspected, PresenceChanged
 from muster_contracts.health.v1 import (
@@ -57,22 +56,6 @@ from muster_runtime import Clock
 ACTS_SHOWN = 10
 DEPENDENTS_SHOWN = 100
 DAY = timedelta(days=1)
-
-M = TypeVar("M")
-R = TypeVar("R")
-
-
-def patient(handler: Callable[[M], Awaitable[R]]) -> Callable[[M], Awaitable[R]]:
-    """While the database cannot be used a durable message waits, and an ask is told to try again."""
-
-    @wraps(handler)
-    async def handle(message: M) -> R:
-        try:
-            return await handler(message)
-        except (Unavailable, Fenced) as error:
-            raise Retry(str(error)) from error
-
-    return handle
 
 
 def from_agents(intake: Intake) -> Routes:

@@ -1,14 +1,10 @@
 """What health-recovery answers about incidents and notifications; asked of the leader."""
 
-from collections.abc import Awaitable, Callable
-from functools import wraps
-from typing import TypeVar
-
 from health_recovery.domain.keys import Key
 from health_recovery.notice_ports import Acts, NoticeStore
 from health_recovery.notifying import Notifying
-from health_recovery.ports import Fenced, Unavailable
-from muster_bus import AskError, Retry
+from health_recovery.patience import patient
+from muster_bus import AskError
 from muster_bus.service import Routes
 from muster_contracts.health.v1 import (
     HEALTH,
@@ -23,22 +19,6 @@ from muster_contracts.health.v1 import (
 from muster_runtime import logger
 
 log = logger(__name__)
-
-M = TypeVar("M")
-R = TypeVar("R")
-
-
-def patient(handler: Callable[[M], Awaitable[R]]) -> Callable[[M], Awaitable[R]]:
-    """While the database cannot be used, or another replica leads, the asker is told to try again."""
-
-    @wraps(handler)
-    async def handle(message: M) -> R:
-        try:
-            return await handler(message)
-        except (Unavailable, Fenced) as error:
-            raise Retry(str(error) or "cannot answer now: another replica leads") from error
-
-    return handle
 
 
 def notice_routes(*, notifying: Notifying, store: NoticeStore, acts: Acts) -> Routes:

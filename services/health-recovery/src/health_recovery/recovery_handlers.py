@@ -1,13 +1,9 @@
 """What recovery hears and is asked."""
 
-from collections.abc import Awaitable, Callable
-from functools import wraps
-from typing import TypeVar
-
-from health_recovery.ports import Fenced, Unavailable
+from health_recovery.patience import patient
 from health_recovery.recovering import Recovering
 from health_recovery.recovery_ports import RecoveryStore
-from muster_bus import AskError, Retry
+from muster_bus import AskError
 from muster_bus.service import Routes
 from muster_contracts.command.v1 import Settled
 from muster_contracts.health.v1 import (
@@ -21,22 +17,6 @@ from muster_contracts.health.v1 import (
     ResumeRecovery,
 )
 from muster_contracts.selector import SelectorError, parse
-
-M = TypeVar("M")
-R = TypeVar("R")
-
-
-def patient(handler: Callable[[M], Awaitable[R]]) -> Callable[[M], Awaitable[R]]:
-    """While the database cannot be used, or another replica leads by now, it waits or is tried again."""
-
-    @wraps(handler)
-    async def handle(message: M) -> R:
-        try:
-            return await handler(message)
-        except (Unavailable, Fenced) as error:
-            raise Retry(str(error)) from error
-
-    return handle
 
 
 def from_ledger(recovering: Recovering) -> Routes:
