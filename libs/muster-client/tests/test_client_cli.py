@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -100,10 +101,9 @@ def test_a_list_for_programs_has_what_was_promised(muster: Shell) -> None:
 
 @pytest.mark.parametrize("words", [(), ("--json",), ("role=web",), ("-h",), ("id=web-*", "--state", "lost")])
 def test_agents_alone_means_list(muster: Shell, words: tuple[str, ...]) -> None:
-    assert (
-        muster("agents", *words).stdout
-        == muster("agents", "list" if "-h" not in words else "-h", *words).stdout
-    )
+    alone = muster("agents", *words).stdout
+    listed = muster("agents", "list" if "-h" not in words else "-h", *words).stdout
+    assert re.sub(r"\d+", "#", alone) == re.sub(r"\d+", "#", listed), "but for ages, which a second changes"
 
 
 def test_a_list_is_chosen_by_selector_and_state(muster: Shell) -> None:
