@@ -97,6 +97,8 @@ class Picture:
         self.size = 0
         """How many packages there are."""
         self._packages: dict[str, dict[str, Package]] = {}
+        self._needed_by: dict[Key, set[Key]] = {}
+        """Who depends on each, on its own machine."""
         self._clusters: dict[tuple[str, str], Cluster] = {}
         self._clusters_of: dict[str, list[Cluster]] = {}
         self._relied_on_by: dict[str, Counter[tuple[str, str]]] = {}
@@ -179,9 +181,7 @@ class Picture:
 
     def above(self, key: Key) -> Iterator[Key]:
         """The ill packages that need this one directly."""
-        for name, other in self.of_agent(key.agent).items():
-            if key.package in other.description.depends_on and _is_ill(other):
-                yield Key(key.agent, name)
+        yield from (one for one in self._needed_by.get(key, ()) if _is_ill(self.get(one)))
         for cluster in self._clusters_of.get(key.package, ()):
             if key.agent in cluster.members:
                 yield from (one for one in cluster.dependents if _is_ill(self.get(one)))
@@ -294,6 +294,7 @@ class Picture:
         if (old is None) is not (new is None):
             self.size += 1 if new else -1
             self._join_clusters(key, there=new is not None)
+        self._index_dependence(key, old, new)
         self._index_reliance(key, old, new)
         self._index_verdict(key, old, new)
 
@@ -315,6 +316,19 @@ class Picture:
                 continue
             _hold(cluster.members, key.agent, there=bool(matches))
             self._shaken.add(cluster)
+
+    def _index_dependence(self, key: Key, old: Package | None, new: Package | None) -> None:
+        was = old.description.depends_on if old else ()
+        now = new.description.depends_on if new else ()
+        if was == now:
+            return
+        for name in set(was) - set(now):
+            needed = Key(key.agent, name)
+            self._needed_by[needed].discard(key)
+            if not self._needed_by[needed]:
+                del self._needed_by[needed]
+        for name in now:
+            self._needed_by.setdefault(Key(key.agent, name), set()).add(key)
 
     def _index_reliance(self, key: Key, old: Package | None, new: Package | None) -> None:
         was = old.description.relies_on if old else ()
