@@ -59,8 +59,9 @@ TICK_SECONDS = 1.0
 LEAST_SECONDS = 0.1
 """Between looks: what comes in a crowd is looked at together."""
 HEARD_LATE = timedelta(seconds=15)
-DOUBTED = timedelta(seconds=30)
-"""What is heard of so late comes from a stream that was not read for a while: what followed is behind it."""
+DOUBTED = timedelta(seconds=75)
+"""What is heard of so late comes from a stream that was not read for a while: what followed is behind it, and
+may be tried again only a minute later (``LONGEST_WAIT_SECONDS`` of the bus)."""
 MOST_SHOWN = 200
 MOST_TRIED = 20
 FORGOTTEN_AT_ONCE = 1000
