@@ -580,6 +580,12 @@ def test_a_where_of_many_ids_means_nobody() -> None:
     assert desk.cause("web@a") is None
 
 
+def test_a_text_steers_no_terminal_and_begins_no_line() -> None:
+    desk = Desk()
+    desk.tell(state("web@a"), check("web@a", text="down\r\nBcc: x\x1b[2J\u202e\x00 \u00fc"))
+    assert desk.get("web@a").judged.base.text == "http: down  Bcc: x [2J   \u00fc"
+
+
 def test_a_package_that_is_due_ever_later_is_due_once() -> None:
     timers, web, db = Timers(), key("web@a"), key("db@a")
     timers.put(later(3), db)

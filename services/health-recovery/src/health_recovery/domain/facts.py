@@ -61,5 +61,9 @@ class Description:
 
 
 def plain(text: str | None) -> str:
-    """A text as it can be kept and said again: no NUL, which no database holds, and not too long."""
-    return (text or "").replace("\x00", "")[:LONGEST_TEXT]
+    """A text as it can be kept and said again: not too long, and with nothing in it but what can be printed.
+
+    No database holds a NUL, and what steers a terminal or turns the order of writing round deceives people.
+    """
+    cut = (text or "")[:LONGEST_TEXT]
+    return cut if cut.isprintable() else "".join(sign if sign.isprintable() else " " for sign in cut)
