@@ -252,6 +252,7 @@ async def test_a_name_that_resolves_elsewhere_a_moment_later_gains_nothing() -> 
         ("2002:7f00:1::", False),
         ("fd00::1", False),
         ("fe80::1%eth0", False),
+        ("fec0::1", False),
         ("::1", False),
         ("0.0.0.0", False),
         ("100.64.0.1", False),

@@ -66,6 +66,12 @@ async def test_what_nothing_is_wrong_with_cannot_be_acknowledged(tmp_path: Path)
             await stage.ask(acknowledge("other", retry=True))
 
 
+async def test_words_that_no_database_can_hold_are_refused(tmp_path: Path) -> None:
+    async with staged(tmp_path) as (stage, _):
+        with pytest.raises(AskFailed, match="NUL"):
+            await stage.ask(acknowledge().model_copy(update={"text": "on\x00it"}))
+
+
 async def test_while_the_database_is_away_the_asker_is_told_to_try_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

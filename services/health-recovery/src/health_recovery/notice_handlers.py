@@ -1,6 +1,7 @@
 """What health-recovery answers about incidents and notifications; asked of the leader."""
 
 from health_recovery.domain.keys import Key
+from health_recovery.handlers import refuse_nul
 from health_recovery.notice_ports import Acts, NoticeStore
 from health_recovery.notifying import Notifying
 from health_recovery.patience import patient
@@ -44,6 +45,7 @@ def notice_routes(*, notifying: Notifying, store: NoticeStore, acts: Acts) -> Ro
     @patient
     async def on_acknowledge(ask: Acknowledge) -> Acknowledged:
         """Of the open incident of this package only the end is told; with retry, recovery begins anew."""
+        refuse_nul(ask.by, ask.text)
         key = Key(ask.agent_id, ask.package)
         incidents = await notifying.acknowledge(key, ask.by, ask.text)
         causes = [one.cause for one in incidents] or [key]

@@ -1,5 +1,6 @@
 """What recovery hears and is asked."""
 
+from health_recovery.handlers import refuse_nul
 from health_recovery.patience import patient
 from health_recovery.recovering import Recovering
 from health_recovery.recovery_ports import RecoveryStore
@@ -58,7 +59,8 @@ def from_operators(recovering: Recovering, store: RecoveryStore) -> Routes:
     @patient
     async def on_resume(ask: ResumeRecovery) -> RecoveryStatus:
         """A pause is taken back, or all are."""
-        if not await recovering.resume(ask.id, _plain(ask.by)):
+        refuse_nul(ask.by)
+        if not await recovering.resume(ask.id, ask.by):
             raise AskError("not-found", f"cannot resume {ask.id}: there is no such pause")
         return recovering.status()
 
@@ -70,16 +72,10 @@ def _pause(ask: PauseRecovery) -> Pause:
         parse(ask.selector)
     except SelectorError as error:
         raise AskError("invalid", str(error), position=error.position) from None
+    refuse_nul(ask.by, ask.text)
     if ask.until and ask.until <= ask.occurred_at:
         raise AskError("invalid", f"cannot pause until {ask.until.isoformat()}: that has passed")
     return Pause(
-        id=ask.message_id, selector=ask.selector, since=ask.occurred_at, until=ask.until, by=_plain(ask.by),
-        text=_plain(ask.text),
+        id=ask.message_id, selector=ask.selector, since=ask.occurred_at, until=ask.until, by=ask.by,
+        text=ask.text,
     )  # fmt: skip
-
-
-def _plain(text: str) -> str:
-    """A text as databases can hold it."""
-    if "\x00" in text:
-        raise AskError("invalid", "cannot take a name or text with a NUL in it; leave it out")
-    return text

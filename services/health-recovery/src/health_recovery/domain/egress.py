@@ -61,7 +61,8 @@ class Egress:
             return False
         if self.networks:
             return any(address in network for network in self.networks)
-        return address.is_global and not address.is_multicast and not address.is_reserved
+        local = isinstance(address, ipaddress.IPv6Address) and address.is_site_local  # deprecated, and routed
+        return address.is_global and not (local or address.is_multicast or address.is_reserved)
 
 
 def _real(address: Address) -> Address:
