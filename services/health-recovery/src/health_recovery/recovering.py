@@ -62,6 +62,8 @@ HEARD_LATE = timedelta(seconds=15)
 DOUBTED = timedelta(seconds=75)
 """What is heard of so late comes from a stream that was not read for a while: what followed is behind it, and
 may be tried again only a minute later (``LONGEST_WAIT_SECONDS`` of the bus)."""
+CATCH_UP = timedelta(seconds=2)
+"""A new leader, and one whose database was away, first hears what waited: all may be well by now."""
 MOST_SHOWN = 200
 MOST_TRIED = 20
 FORGOTTEN_AT_ONCE = 1000
@@ -127,6 +129,9 @@ class Recovering:
         self._turn = asyncio.Lock()
         self._woken = asyncio.Event()
         self._stale = True
+        self._kept_at: datetime | None = None
+        """When the database was last seen to be there."""
+        self._caught_up_at: datetime | None = None
 
     # What others call.
 
@@ -280,6 +285,8 @@ class Recovering:
         async with self._turn:
             await self._refresh()
             self._woken.clear()
+            if self._catches_up(self._clock.now()):
+                return
             self._stale = True  # a plan takes places: one that comes to nothing is forgotten with all else
             plan = self._plan(self._clock.now())
             await self._say_closed(plan)
@@ -288,6 +295,11 @@ class Recovering:
                 failpoints.reached("recovery-decided")
             self._adopt(plan)
             self._stale = False
+            self._kept_at = self._clock.now()
+
+    def _catches_up(self, at: datetime) -> bool:
+        """Whether what waited while nobody led, or nothing could be kept, may not have been heard yet."""
+        return self._caught_up_at is not None and at < self._caught_up_at
 
     def _plan(self, at: datetime) -> Plan:
         self._free_places(at)
@@ -446,6 +458,13 @@ class Recovering:
         self._ordering.clear()
         self._ordering.begin(kept.ordered)
         self._stale = False
+        self._begin_to_catch_up(self._clock.now())
+
+    def _begin_to_catch_up(self, at: datetime) -> None:
+        away = at - self._kept_at if self._kept_at else CATCH_UP
+        if away >= CATCH_UP and any(self._open(key) for key in self._cases):
+            self._caught_up_at = at + min(away, DOUBTED)
+        self._kept_at = at
 
     def _empty_budget(self) -> Budget:
         return Budget(self._settings.budget_percent, self._population.size_of)
