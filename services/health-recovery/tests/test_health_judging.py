@@ -580,6 +580,16 @@ def test_a_where_of_many_ids_means_nobody() -> None:
     assert desk.cause("web@a") is None
 
 
+def test_packages_of_agents_that_were_retired_long_ago_are_let_go_of() -> None:
+    desk, touched = Desk(), hearing.Touched()
+    for name in ("old", "new", "here"):
+        desk.tell(presence(name), state(f"web@{name}"))
+    desk.tell(presence("old", "retired", later(10)), presence("new", "retired", later(20)))
+    hearing.forget_retired(desk.picture, later(15), touched, later(30))
+    assert [str(one) for one in touched.packages] == ["web@old"]
+    assert desk.picture.size == 2
+
+
 def test_a_text_steers_no_terminal_and_begins_no_line() -> None:
     desk = Desk()
     desk.tell(state("web@a"), check("web@a", text="down\r\nBcc: x\x1b[2J\u202e\x00 \u00fc"))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from health_recovery.domain.hearing import Touched, see_agents
+from health_recovery.domain.hearing import Touched, forget_retired, see_agents
 from health_recovery.domain.picture import Picture
 from health_recovery.intake import Intake
 from health_recovery.ports import Away, Fenced, Fleet, Store, Unavailable
@@ -66,10 +66,11 @@ class Rounds:
             log.warning("cannot keep who is in the fleet; the next round does", why=str(error))
 
     async def forget(self) -> None:
-        """Delete history that is older than it is kept; what lasts stays, however old it is."""
+        """Delete what is older than history is kept; what lasts stays, however old it is."""
         before = self.clock.now() - timedelta(days=self.history_days)
 
-        def forget_windows(picture: Picture, _: Touched, __: datetime) -> None:
+        def forget_old(picture: Picture, touched: Touched, now: datetime) -> None:
+            forget_retired(picture, before, touched, now)
             picture.set_windows(
                 {name: one for name, one in picture.windows.items() if one.told.until > before}
             )
@@ -77,7 +78,7 @@ class Rounds:
         try:
             while await self.store.forget(before):
                 pass
-            await self.intake.do(forget_windows)
+            await self.intake.do(forget_old)
         except (Unavailable, Fenced) as error:
             log.warning("cannot forget old history now", why=str(error))
 

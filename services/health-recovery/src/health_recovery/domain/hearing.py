@@ -238,6 +238,14 @@ def see_agents(picture: Picture, rows: Iterable[AgentRow], touched: Touched, now
             touched.agent(picture, row.id, min(row.since, now) if seen.presence is not held.presence else now)
 
 
+def forget_retired(picture: Picture, before: datetime, touched: Touched, now: datetime) -> None:
+    """Let go of the packages of agents that were taken out of the fleet before: nobody asks for them."""
+    for host in picture.hosts.values():
+        if not present(host) and host.presence_since and host.presence_since < before:
+            for name in list(picture.of_agent(host.id)):
+                _remove(picture, Key(host.id, name), touched, now)
+
+
 def _known(picture: Picture, key: Key, stamp: Stamp) -> Package | None:
     """The package a fact is about, a new one if it is the first; null if a later list has it no more.
 
