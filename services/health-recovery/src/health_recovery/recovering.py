@@ -34,7 +34,7 @@ from health_recovery.ordering import End, Ordering
 from health_recovery.ports import Judged, Unavailable
 from health_recovery.recovery_ports import Changes, Ledger, Population, RecoveryStore
 from health_recovery.recovery_settings import RecoverySettings
-from muster_contracts.command.v1 import ENDS, Settled, Submit
+from muster_contracts.command.v1 import ENDS, CommandState, Settled, Submit
 from muster_contracts.health.v1 import (
     HEALTH,
     LONGEST_TEXT,
@@ -501,7 +501,8 @@ def _told(act: RecoveryAct) -> str:
         return f"{act.step}: only said"
     if act.ended_at is None:
         return f"{act.step}: under way"
-    return f"{act.step}: {act.state or 'not ordered'}" + (f", {act.text}" if act.text else "")
+    why = "" if act.state is CommandState.SUCCEEDED or not act.text else f", {act.text}"
+    return f"{act.step}: {act.state or 'not ordered'}{why}"
 
 
 def _shown(key: Key, case: Case | None, wait: Wait | None, seen: Assessment | None) -> RecoveryCase:
