@@ -92,7 +92,7 @@ async def test_outputs_that_wait_for_a_store_that_is_away_are_bounded_and_the_ol
     for order in orders:
         await life.bus.order(order)
         await life.ended(order)
-    # Time is a fake and the disk is not: on a busy machine a minute of the one is over before the other is done.
+    # Time is a fake and the disk is not: on a busy machine a minute of the one is over before the other.
     await until(lambda: life.obedience.counts.of("outputs_dropped") == 1, 3600)
     assert {file.name for file in files(life)} == {str(one.command_id) for one in orders[1:]}
     life.bus.reconnect()
