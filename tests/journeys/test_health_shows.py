@@ -361,6 +361,7 @@ async def test_what_is_killed_and_not_its_agents_to_restart_is_restarted_once(st
     assert stand.healths("killed") == ["ok", "critical", "ok"]
 
 
+@pytest.mark.soak
 async def test_what_its_agent_restarts_is_no_business_of_recovery(stand: Stand) -> None:
     stand.sleeper("revived")
     await stand.is_("revived", Health.OK)
@@ -371,6 +372,7 @@ async def test_what_its_agent_restarts_is_no_business_of_recovery(stand: Stand) 
     assert (told.package.health, told.acts, stand.healths("revived")) == (Health.OK, [], ["ok"])
 
 
+@pytest.mark.soak
 async def test_what_hangs_is_seen_by_its_check_and_restarted_once(stand: Stand) -> None:
     stand.sleeper("hung")
     await stand.is_("hung", Health.OK)
@@ -383,6 +385,7 @@ async def test_what_hangs_is_seen_by_its_check_and_restarted_once(stand: Stand) 
     assert stand.healths("hung") == ["ok", "critical", "ok"]
 
 
+@pytest.mark.soak
 async def test_what_leaks_past_its_limit_is_restarted_once(stand: Stand) -> None:
     check = {"kind": "process", "memory_critical_bytes": LIMIT}
     home = stand.put("leaky", [sys.executable, "-I", "-S", "-c", LEAK], {"name": "memory", "check": check})
@@ -395,6 +398,7 @@ async def test_what_leaks_past_its_limit_is_restarted_once(stand: Stand) -> None
     assert stand.healths("leaky") == ["ok", "critical", "ok"]
 
 
+@pytest.mark.soak
 async def test_a_wrong_page_that_no_restart_mends_is_given_up_and_is_over_when_somebody_mends_it(
     stand: Stand,
 ) -> None:
@@ -433,6 +437,7 @@ async def test_a_database_that_is_down_is_blamed_for_its_dependent_which_is_left
     assert stand.healths("app") == ["ok", "critical", "ok"]
 
 
+@pytest.mark.soak
 async def test_history_and_availability_tell_the_same_story(stand: Stand) -> None:
     stand.sleeper("story", restart={"policy": "never"})
     await stand.is_("story", Health.OK)
@@ -456,6 +461,7 @@ async def test_history_and_availability_tell_the_same_story(stand: Stand) -> Non
 # What is not healed --------------------------------------------------------------------------------------
 
 
+@pytest.mark.soak
 async def test_a_crash_loop_of_its_agent_is_one_incident_and_no_act(stand: Stand) -> None:
     restart = {"delay_seconds": 0.1, "longest_delay_seconds": 0.3, "crash_loop_after": 3}
     stand.put("dying", ["/bin/sh", "-c", "sleep 0.3; exit 1"], restart=restart)
@@ -481,6 +487,7 @@ async def test_a_crash_loop_of_its_agent_is_one_incident_and_no_act(stand: Stand
     assert stand.told("dying") == ["firing", "resolved"]
 
 
+@pytest.mark.soak
 async def test_one_that_always_dies_is_tried_so_often_and_no_more_until_somebody_says_so(
     stand: Stand,
 ) -> None:
@@ -528,6 +535,7 @@ async def _something_else_is_recovered(stand: Stand, name: str) -> None:
     assert len(await stand.acts(name)) == 1
 
 
+@pytest.mark.soak
 async def test_in_maintenance_nothing_is_told_or_done_and_afterwards_both_are(stand: Stand) -> None:
     stand.sleeper("worked-on", restart={"policy": "never"})
     await stand.is_("worked-on", Health.OK)
@@ -547,6 +555,7 @@ async def test_in_maintenance_nothing_is_told_or_done_and_afterwards_both_are(st
     await stand.acts_are_audited_once("worked-on", Step.RESTART)
 
 
+@pytest.mark.soak
 async def test_a_pause_holds_recovery_and_resuming_lets_it_go_on(stand: Stand) -> None:
     stand.sleeper("waiting", restart={"policy": "never"})
     await stand.is_("waiting", Health.OK)
@@ -564,6 +573,7 @@ async def test_a_pause_holds_recovery_and_resuming_lets_it_go_on(stand: Stand) -
     await stand.acts_are_audited_once("waiting", Step.RESTART)
 
 
+@pytest.mark.soak
 async def test_a_dry_run_says_what_it_would_do_and_does_nothing(tmp_path: Path) -> None:
     async with standing(tmp_path, HEALTH_RECOVERY_RECOVERY__DRY_RUN="true") as stand:
         stand.sleeper("killed", restart={"policy": "never"})
@@ -596,6 +606,7 @@ async def test_an_invalid_check_is_named_with_file_and_key_and_nothing_else_suff
     await stand.over("wrong")
 
 
+@pytest.mark.soak
 async def test_an_unreachable_webhook_keeps_nobody_else_from_being_told(stand: Stand) -> None:
     answer = await stand.ask(TestNotification(occurred_at=now(), by=BY))
     assert {one.channel: one.ok for one in answer.deliveries} == {"dead": False, "hook": True, "mail": True}
@@ -603,6 +614,7 @@ async def test_an_unreachable_webhook_keeps_nobody_else_from_being_told(stand: S
     assert "dead" in said
 
 
+@pytest.mark.soak
 async def test_a_template_that_is_wrong_is_named_with_its_line_and_nothing_starts(tmp_path: Path) -> None:
     config = tmp_path / "health.yaml"
     config.write_text(
@@ -621,6 +633,7 @@ async def test_a_template_that_is_wrong_is_named_with_its_line_and_nothing_start
         assert word in said.decode()
 
 
+@pytest.mark.soak
 async def test_a_script_that_ignores_sigterm_is_killed_as_a_tree_and_is_named(stand: Stand) -> None:
     script = "trap '' TERM; /bin/sleep 997 & wait; wait; /bin/sleep 997"
     check = {"kind": "script", "command": ["/bin/sh", "-c", script]}
@@ -645,6 +658,7 @@ def _line(process: psutil.Process) -> str:
         return ""
 
 
+@pytest.mark.soak
 async def test_a_script_that_prints_a_gigabyte_is_bounded_and_named(stand: Stand) -> None:
     check = {"kind": "script", "command": ["/bin/sh", "-c", "yes | head -c 1000000000"]}
     stand.put(

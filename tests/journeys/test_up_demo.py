@@ -101,6 +101,7 @@ def test_packages_are_told_what_to_do_and_every_order_is_in_the_ledger(demo: Dem
     assert "6 entries, intact" in demo.run("audit", "verify").stdout
 
 
+@pytest.mark.soak
 def test_a_configuration_is_applied_read_back_and_refused_where_its_check_fails(
     demo: Demo, tmp_path: Path
 ) -> None:
@@ -117,6 +118,7 @@ def test_a_configuration_is_applied_read_back_and_refused_where_its_check_fails(
     assert "Hello from a test" in demo.run("packages", "config", "show", "web", "settings").stdout
 
 
+@pytest.mark.soak
 def test_what_hangs_is_blamed_for_its_dependents_and_restarted_and_what_leaks_is_too(demo: Demo) -> None:
     before = running(demo)
     demo.run("packages", "signal", "leaky", "USR1")
@@ -149,6 +151,7 @@ def acted_on(fleet: Demo) -> set[str]:
     return {one["package"] for one in acts if one["state"] == "succeeded"}
 
 
+@pytest.mark.soak
 def test_a_killed_agents_packages_run_on_and_the_next_one_controls_them(demo: Demo) -> None:
     before = running(demo)
     agent = demo.pid_of("host-agent")
@@ -164,6 +167,7 @@ def test_a_killed_agents_packages_run_on_and_the_next_one_controls_them(demo: De
     assert running(demo)["worker"] != before["worker"]
 
 
+@pytest.mark.soak
 def test_down_ends_the_packages_too_and_up_starts_them_again(demo: Demo) -> None:
     before = running(demo)
     demo.run("down")
@@ -173,6 +177,7 @@ def test_down_ends_the_packages_too_and_up_starts_them_again(demo: Demo) -> None
     demo.until(lambda: {"web", "worker"} <= running(demo).keys())
 
 
+@pytest.mark.soak
 def test_a_script_runs_only_where_the_machines_own_policy_lists_it(demo: Demo) -> None:
     refused = demo.run("packages", "run", "greet", code=1)
     assert "policy" in refused.stderr

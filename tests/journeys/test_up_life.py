@@ -204,6 +204,7 @@ def test_starting_again_finds_the_same_agent_its_history_and_its_ports(home: Hom
     assert {one["name"]: one["endpoint"] for one in home.status()["processes"]} == endpoints
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("name", ["nats", "redis", "fleet-registry", "state-store", "health-recovery"])
 def test_a_process_killed_is_started_again_and_nobody_else_is(running: Home, name: str) -> None:
     before, restarts = running.pids(), running.look()[name]["restarts"]
@@ -218,6 +219,7 @@ def test_a_process_killed_is_started_again_and_nobody_else_is(running: Home, nam
     eventually(lambda: "Nothing failed" in running.run("doctor", code=None).stdout)
 
 
+@pytest.mark.soak
 def test_streams_that_were_lost_are_made_anew_and_told_until_a_person_accepts_it(home: Home) -> None:
     assert "warning" not in home.run("up", "--detach").stdout
     home.comes_online()
@@ -238,6 +240,7 @@ def test_streams_that_were_lost_are_made_anew_and_told_until_a_person_accepts_it
     assert "warning" not in home.run("up", "--detach").stdout
 
 
+@pytest.mark.soak
 def test_a_service_that_hangs_is_killed_and_started_again(running: Home) -> None:
     before = running.pids()
     restarts = running.look()["fleet-registry"]["restarts"]
@@ -250,6 +253,7 @@ def test_a_service_that_hangs_is_killed_and_started_again(running: Home) -> None
     running.comes_online()
 
 
+@pytest.mark.soak
 def test_a_redis_that_cannot_use_its_data_or_its_password_starts_without_them(home: Home) -> None:
     home.run("up", "--detach")
     home.run("down")
@@ -315,6 +319,7 @@ def test_two_starts_at_once_make_one_fleet(home: Home) -> None:
     assert set(home.pids()) == {*NAMES, "supervisor"}
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("then", ["up", "down"])
 def test_what_a_killed_supervisor_leaves_behind_is_found_and_stopped(home: Home, then: str) -> None:
     home.run("up", "--detach")
@@ -334,6 +339,7 @@ def test_what_a_killed_supervisor_leaves_behind_is_found_and_stopped(home: Home,
     assert home.comes_online()["id"] == agent
 
 
+@pytest.mark.soak
 def test_processes_nobody_wrote_down_are_found_by_the_locks_they_hold(home: Home) -> None:
     home.run("up", "--detach")
     before = home.pids()
@@ -344,6 +350,7 @@ def test_processes_nobody_wrote_down_are_found_by_the_locks_they_hold(home: Home
     assert "as declared" in home.run("doctor", code=None).stdout
 
 
+@pytest.mark.soak
 def test_two_fleets_live_side_by_side(home: Home, tmp_path: Path) -> None:
     other = Home(tmp_path / 'it\'s a "second" flåte')
     # A file in the current directory that shadows the standard library must not matter.
@@ -385,6 +392,7 @@ def is_ready(home: Home) -> bool:
         return False
 
 
+@pytest.mark.soak
 def test_a_fleet_whose_reader_goes_away_runs_on(home: Home) -> None:
     front = home.start("up")
     assert front.stdout
@@ -398,6 +406,7 @@ def test_a_fleet_whose_reader_goes_away_runs_on(home: Home) -> None:
     assert front.wait(60) == 0
 
 
+@pytest.mark.soak
 def test_a_fleet_started_without_standard_streams_runs(home: Home) -> None:
     front = subprocess.Popen(["sh", "-c", f"exec {MUSTER} up <&- >&- 2>&-"], env=home.environment)
     eventually(lambda: is_ready(home))
@@ -437,6 +446,7 @@ def test_a_start_interrupted_leaves_nothing_running(home: Home) -> None:
     assert not [one for one in home.look().values() if one["pid"]]
 
 
+@pytest.mark.soak
 def test_a_service_that_cannot_start_is_named_with_its_last_words(home: Home) -> None:
     (home.directory / "registry" / "registry.db").mkdir(parents=True)
     told = home.run("up", "--detach", code=1)
@@ -448,6 +458,7 @@ def test_a_service_that_cannot_start_is_named_with_its_last_words(home: Home) ->
     home.run("up", "--detach")
 
 
+@pytest.mark.soak
 def test_a_port_that_was_taken_meanwhile_is_replaced(home: Home) -> None:
     home.run("up", "--detach")
     before = {one["name"]: one["endpoint"] for one in home.status()["processes"]}
@@ -486,6 +497,7 @@ def test_a_directory_that_others_may_write_to_is_neither_started_nor_stopped_in(
     home.directory.chmod(0o700)
 
 
+@pytest.mark.soak
 def test_who_only_reads_a_lock_is_left_alone(home: Home) -> None:
     home.run("up", "--detach")
     home.run("down")
