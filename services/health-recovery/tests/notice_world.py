@@ -85,11 +85,15 @@ class FakeChannel:
         self.errors: list[Exception | None] = list(errors)
         self.broken: Exception | None = None
         self.hangs = False
+        self.gate = asyncio.Event()
+        """Held back while it is not set."""
+        self.gate.set()
 
     async def send(self, notice: Notice) -> None:
         self.tries += 1
         if self.hangs:
             await asyncio.Event().wait()
+        await self.gate.wait()
         error = self.errors.pop(0) if self.errors else self.broken
         if error:
             raise error

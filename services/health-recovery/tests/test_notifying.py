@@ -1,5 +1,6 @@
 """What a leader makes of judgements: incidents on disk, facts, and notices that arrive."""
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -372,6 +373,22 @@ async def test_the_running_parts_look_and_send_by_themselves(tmp_path: Path) -> 
             assert await made.notifying.test(None, "ann@laptop")
         assert tasks.complaints() == []
         assert [item.event for item in ops(made).got[0].items] == [Event.FIRING]
+
+
+async def test_a_term_that_ends_while_a_notice_is_sent_marks_it_so_that_the_next_does_not_repeat_it(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path, rules=Rules(settle=timedelta(0))) as made:
+        ops(made).gate.clear()
+        async with Tasks() as tasks:
+            made.notifying.start(tasks)
+            made.picture.seen[WEB] = judgement()
+            made.notifying.assessed([WEB], NOON)
+            await until(lambda: ops(made).tries)
+            asyncio.get_running_loop().call_soon(ops(made).gate.set)
+        await made.take_over()
+        await made.pass_time(1, 10)
+        assert ops(made).events == [("web@web-1", Event.FIRING)]
 
 
 async def test_a_test_goes_through_every_channel_at_once_and_says_what_became_of_it(tmp_path: Path) -> None:

@@ -408,6 +408,17 @@ def test_one_may_always_recover(size: int, percent: float, most: int) -> None:
     assert places(size, percent) == most
 
 
+@pytest.mark.parametrize(("needs", "begins"), [(True, 5), (False, 0)])
+def test_what_needs_others_is_left_alone_until_they_had_time_to_be_seen_to_be_ill(
+    needs: bool, begins: float
+) -> None:
+    holds = Holds(blame=timedelta(seconds=5))
+    decision = decide(None, ill(needs_others=needs), holds, NOON)
+    assert isinstance(decision, Wait if needs else Act)
+    later = decide(None, ill(needs_others=needs), holds, NOON + timedelta(seconds=begins))
+    assert isinstance(later, Act)
+
+
 @pytest.mark.parametrize(("aftermath", "begins"), [(60, 60), (0, 0)])
 def test_what_another_made_ill_has_time_to_get_well_after_it(aftermath: float, begins: float) -> None:
     """Its twin, without the time, restarts what would be well at its next look."""

@@ -46,4 +46,5 @@ class PictureView:
             dependents=tuple(sorted(made_ill)), presence=host.presence, site=host.site,
             partitioned=picture.is_partitioned(host), groups=host.groups, labels=host.labels,
             stale=base.stale, relieved_at=verdict.relieved_at,
+            needs_others=bool(package.description.depends_on or package.description.relies_on),
         )  # fmt: skip

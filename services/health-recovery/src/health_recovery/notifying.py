@@ -8,7 +8,7 @@ sends it again under the same id.
 import asyncio
 import random
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -42,6 +42,7 @@ from health_recovery.notice_ports import (
 )
 from health_recovery.ports import Judged, Unavailable
 from muster_bus import AskError
+from muster_bus.ending import end
 from muster_contracts.health.v1 import Delivery, IncidentOpened, IncidentResolved
 from muster_contracts.health.v1 import Incident as Shown
 from muster_contracts.message import DurableFact
@@ -58,6 +59,8 @@ NOTICES_KEPT = timedelta(days=7)
 """Nobody asks for them: what was told is told by the incidents."""
 FORGOTTEN_AT_ONCE = 200
 SEND_SECONDS = 30.0
+LAST_SECONDS = 3.0
+"""So long the end of a term waits for what is being sent."""
 TEST_SECONDS = 8.0
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 300.0
@@ -396,7 +399,7 @@ class Notifying:
             if pause > 0:
                 await asyncio.sleep(pause)
             try:
-                await self._send_first(line)
+                await _in_full(self._send_first(line))
             except Unavailable as error:
                 log.warning("cannot mark notices now; it is tried again", channel=line.name, why=str(error))
                 await asyncio.sleep(TICK_SECONDS)
@@ -447,6 +450,17 @@ class Notifying:
         except CannotSend as error:
             return Delivery(channel=line.name, ok=False, text=str(error)[:500])
         return Delivery(channel=line.name, ok=True, text="taken")
+
+
+async def _in_full(sending: Coroutine[None, None, None]) -> None:
+    """Send and mark even where the term ends meanwhile: what is not marked, the next leader repeats."""
+    task = asyncio.create_task(sending)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=LAST_SECONDS)
+        await end(task)
+        raise
 
 
 async def _handed_over(line: Line, notice: Notice, seconds: float) -> None:

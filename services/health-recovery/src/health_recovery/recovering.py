@@ -331,7 +331,7 @@ class Recovering:
         case, pools = self._cases.get(seen.key), pools_of(seen)
         holds = Holds(
             paused_by(pauses, seen), self._budget.crowded(pools, seen.key.agent), self.dry_run,
-            self._settings.aftermath, self._doubted_until(seen),
+            self._settings.aftermath, self._settings.blame, self._doubted_until(seen),
         )  # fmt: skip
         match decide(case, seen, holds, at):
             case Act() as act:

@@ -30,6 +30,13 @@ class RecoverySettings(BaseModel):
         description="What another package made ill has so long to be well after that one, before it is "
         "restarted itself.",
     )
+    blame_seconds: float = Field(
+        default=5.0,
+        ge=0,
+        le=3600,
+        description="What needs other packages is left alone for so long once it is ill: the checks of the "
+        "one to blame may see it a moment later.",
+    )
     begin_seconds: float = Field(
         default=60.0, ge=1, le=3600, description="An agent that gets an order later does not begin with it."
     )
@@ -50,6 +57,11 @@ class RecoverySettings(BaseModel):
     def aftermath(self) -> timedelta:
         """How long what was made ill by another is left alone after that one is well again."""
         return timedelta(seconds=self.aftermath_seconds)
+
+    @property
+    def blame(self) -> timedelta:
+        """How long a package that needs others is ill before it is to blame itself."""
+        return timedelta(seconds=self.blame_seconds)
 
     @property
     def kept(self) -> timedelta:

@@ -49,3 +49,5 @@ class Assessment:
     """Held from before its last start: no check has looked since."""
     relieved_at: datetime | None = None
     """When what made it ill was well again, while it is still ill itself."""
+    needs_others: bool = False
+    """Whether its package.json says that it depends or relies on other packages."""

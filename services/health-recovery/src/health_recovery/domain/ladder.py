@@ -80,6 +80,8 @@ class Holds:
     dry_run: bool = False
     aftermath: timedelta = timedelta(0)
     """So long what another package made ill is left alone after that one is well again."""
+    blame: timedelta = timedelta(0)
+    """So long what needs others is left alone once it is ill: they may be seen to be ill in a moment."""
     doubted_until: datetime | None = None
     """It was heard of long after it began: until then word that it is over may be on its way."""
 
@@ -246,6 +248,8 @@ def within(acts: tuple[datetime, ...], policy: RecoveryPolicy, at: datetime) -> 
 def _held(seen: Assessment, holds: Holds, at: datetime) -> Wait | None:
     if seen.relieved_at and at < (spared := seen.relieved_at + holds.aftermath):
         return Wait(Hold.SUPPRESSED, "what made it ill is well again; it has so long to be, too", spared)
+    if seen.needs_others and at < (blamed := seen.since + holds.blame):
+        return Wait(Hold.SUPPRESSED, "what it needs may be seen to be ill in a moment", blamed)
     if seen.partitioned:
         return Wait(Hold.PARTITION, f"site {seen.site} is suspected to be cut off")
     if holds.paused:
