@@ -385,7 +385,7 @@ async def test_a_term_that_ends_while_a_notice_is_sent_marks_it_so_that_the_next
             made.picture.seen[WEB] = judgement()
             made.notifying.assessed([WEB], NOON)
             await until(lambda: ops(made).tries)
-            asyncio.get_running_loop().call_soon(ops(made).gate.set)
+            asyncio.get_running_loop().call_later(0.1, ops(made).gate.set)  # once the term ends
         await made.take_over()
         await made.pass_time(1, 10)
         assert ops(made).events == [("web@web-1", Event.FIRING)]
