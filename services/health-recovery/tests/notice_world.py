@@ -86,18 +86,18 @@ class FakeChannel:
         self.broken: Exception | None = None
         self.hangs = False
         self.gate = asyncio.Event()
-        """Held back while it is not set."""
+        """It has the notice, and does not say so while this is not set."""
         self.gate.set()
 
     async def send(self, notice: Notice) -> None:
         self.tries += 1
         if self.hangs:
             await asyncio.Event().wait()
-        await self.gate.wait()
         error = self.errors.pop(0) if self.errors else self.broken
         if error:
             raise error
         self.got.append(notice)
+        await self.gate.wait()
 
     async def close(self) -> None:
         pass
