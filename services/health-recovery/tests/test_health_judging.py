@@ -538,6 +538,16 @@ def test_an_agent_has_no_more_packages_and_a_package_no_more_checks_than_there_i
     assert desk.health("new@a") == "unknown"
 
 
+def test_lists_that_are_said_again_and_again_make_no_more_room() -> None:
+    """Word from the future keeps what a list has no more."""
+    desk = Desk()
+    for turn in range(3):
+        names = [f"r{turn}p{number}" for number in range(hearing.MOST_PACKAGES)]
+        desk.tell(found("a", *names, at=later(turn)), now=later(turn))
+        desk.tell(*(state(f"{name}@a", at=later(9_999)) for name in names), now=later(turn))
+        assert len(desk.picture.of_agent("a")) == hearing.MOST_PACKAGES
+
+
 @pytest.mark.parametrize("clock", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
 def test_a_clock_that_is_no_clock_harms_nothing(clock: str) -> None:
     desk, at = Desk(), datetime.fromisoformat(clock)

@@ -181,12 +181,14 @@ def _packages_found(picture: Picture, fact: PackagesFound, touched: Touched, at:
         return
     picture.put_host(replace(host, found=stamp))
     there = set(fact.packages)
-    for name in sorted(there - picture.of_agent(host.id).keys()):
-        # Else word of it from before the list, still on its way, would be taken for word of what is gone.
-        _put(picture, Package(Key(host.id, name)), touched, at)
     for name, package in list(picture.of_agent(host.id).items()):
         if name not in there and supersedes(stamp, package.last_said, host.epoch):
             _remove(picture, package.key, touched, at)
+    held = picture.of_agent(host.id)
+    room = max(0, MOST_PACKAGES - len(held))
+    for name in sorted(there - held.keys())[:room]:
+        # Else word of it from before the list, still on its way, would be taken for word of what is gone.
+        _put(picture, Package(Key(host.id, name)), touched, at)
     touched.hosts[host.id] = at
 
 
