@@ -20,6 +20,7 @@ from muster_bus.answering import Answering
 from muster_bus.batches import MAX_OF_ONE_SAYER, Batches
 from muster_bus.courier import Courier, NotStored
 from muster_bus.deadletters import DeadLetters
+from muster_bus.ending import end
 from muster_bus.errors import AskFailed, CannotConnect, NoAnswer, NobodyAnswers, NotPermitted, TooLarge
 from muster_bus.hearing import Hearing
 from muster_bus.link import Link
@@ -276,9 +277,8 @@ class Bus:
             return
         self._closed = True
         self.client.leave()
-        if self._opening and not self._opening.done():
-            self._opening.cancel()
-            await asyncio.wait([self._opening])
+        if self._opening:
+            await end(self._opening)
         for answering in self._answering:
             await answering.stop(seconds / 4)
         if self.courier:

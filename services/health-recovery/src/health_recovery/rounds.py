@@ -34,6 +34,7 @@ class Rounds:
         """Begin every round."""
         tasks.every("judge what is due", TICK_SECONDS, self.tick)
         tasks.every("look who is in the fleet", self.refresh_seconds, self.refresh)
+        tasks.every("look again for the registry", TICK_SECONDS, self.look_again)
         tasks.every("forget old history", HOUR_SECONDS, self.forget, first_after=60.0)
 
     async def tick(self) -> None:
@@ -55,6 +56,11 @@ class Rounds:
         self.away_since = None
         for start in range(0, len(rows), AGENTS_AT_ONCE):
             await self._see(rows[start : start + AGENTS_AT_ONCE])
+
+    async def look_again(self) -> None:
+        """While the registry is away, ask it soon: one that starts beside this service is there in a moment."""
+        if self.away_since:
+            await self.refresh()
 
     async def _see(self, rows: list[AgentRow]) -> None:
         def see(picture: Picture, touched: Touched, now: datetime) -> None:

@@ -26,6 +26,8 @@ from muster_contracts.fleet.v1 import Presence
 from muster_contracts.message import Role
 
 CONNECT_SECONDS = 3.0
+LOOKS_AGAIN_AFTER = (0.0, 0.5, 1.0, 1.5)
+"""Seconds before each look at a service: what it complains of for a moment is no finding."""
 SEE_LOGS = "see muster logs --service"
 
 
@@ -130,8 +132,10 @@ def is_ready(name: str) -> Callable[[Patient], Awaitable[Finding]]:
     """Whether a service says it is ready."""
 
     async def check(patient: Patient) -> Finding:
-        if await readiness.http(patient.port(name), "/readyz")():
-            return ok("ready")
+        for pause in LOOKS_AGAIN_AFTER:
+            await asyncio.sleep(pause)
+            if await readiness.http(patient.port(name), "/readyz")():
+                return ok("ready")
         return fail("not ready", f"curl http://{LOOPBACK}:{patient.port(name)}/readyz says why")
 
     return check
