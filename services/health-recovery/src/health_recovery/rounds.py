@@ -58,7 +58,7 @@ class Rounds:
             await self._see(rows[start : start + AGENTS_AT_ONCE])
 
     async def look_again(self) -> None:
-        """While the registry is away, ask it soon: one that starts beside this service is there in a moment."""
+        """While the registry is away, ask it soon: one that starts beside this one is there in a moment."""
         if self.away_since:
             await self.refresh()
 
