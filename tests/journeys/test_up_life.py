@@ -464,6 +464,7 @@ def test_a_port_that_was_taken_meanwhile_is_replaced(home: Home) -> None:
     before = {one["name"]: one["endpoint"] for one in home.status()["processes"]}
     home.run("down")
     with contextlib.closing(socket.socket()) as thief:
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of before may linger there
         thief.bind(("127.0.0.1", int(before["nats"].rpartition(":")[2])))
         thief.listen()
         home.run("up", "--detach")
